@@ -1,0 +1,1 @@
+"""SMPL-form bodies in JAX, the motion container, importers, alignment and smoothing."""

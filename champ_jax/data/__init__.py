@@ -1,0 +1,1 @@
+"""Motion folders, dataset records and pipelines."""

@@ -1,0 +1,1 @@
+"""Noise schedules, samplers, temporal windows and the training loss."""

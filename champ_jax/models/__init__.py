@@ -1,0 +1,1 @@
+"""Pure Flax NNX networks: arrays in, arrays out."""
