@@ -4,10 +4,10 @@ Each sampler is one short function with the signature
 
     sampler(path, i, x, denoised, memory, noise) -> (x, memory)
 
-x (...) is the sample at point i of the path, `denoised` (...) the clean sample the model sees in it, `memory` a tuple of
-arrays shaped like x (its length is `SAMPLERS[name].memory`, zeros at first), `noise` (...) fresh normal noise or None.
-All are sums of these arrays whose weights depend on the path alone, so the weights are worked out in float64 on the host
-and `i` may be traced: one compiled step serves a whole run, in a Python loop as well as in jax.lax.scan.
+x (...) is the sample at point i of the path, `denoised` (...) the clean sample the model sees in it, `memory` a tuple
+of arrays shaped like x (its length is `SAMPLERS[name].memory`, zeros at first), `noise` (...) fresh normal noise or
+None. All are sums of these arrays whose weights depend on the path alone, so the weights are worked out in float64 on
+the host and `i` may be traced: one compiled step serves a whole run, in a Python loop as well as in jax.lax.scan.
 """
 
 import dataclasses
@@ -93,7 +93,7 @@ def unipc(
 
 
 def _exponential_step(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weights (N,) of x and of the denoised sample in a first-order exponential step, and of its slope in a second-order one.
+    """Weights (N,) of the exponential integrator's step, of first order where the slope is 0.
 
     x' = kept * x + new * (denoised + slope * (denoised - previous)) with h = lambda' - lambda, kept = sigma'/sigma,
     new = alpha' * (1 - e^-h), slope = h / (2 * h_previous), 0 in the first and in the last step.

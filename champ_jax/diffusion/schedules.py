@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from champ_jax.errors import InputError
+
 BETA_SCHEDULES = ("linear", "scaled_linear", "cosine")
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 SPACINGS = ("trailing", "leading")
@@ -30,7 +32,7 @@ class Schedule:
       spacing: how `timesteps` spreads N steps: 'trailing' starts at the last training timestep, 'leading' ends at 1.
 
     Raises:
-      ValueError: an unknown name, or zero terminal SNR with a model that predicts noise.
+      InputError: an unknown name, or zero terminal SNR with a model that predicts noise.
     """
 
     betas: str = "linear"
@@ -44,9 +46,9 @@ class Schedule:
     def __post_init__(self) -> None:
         for field, known in (("betas", BETA_SCHEDULES), ("prediction", PREDICTION_TYPES), ("spacing", SPACINGS)):
             if getattr(self, field) not in known:
-                raise ValueError(f"schedule.{field}={getattr(self, field)}: not one of {', '.join(known)}")
+                raise InputError(f"schedule.{field}={getattr(self, field)}: not one of {', '.join(known)}")
         if self.zero_terminal_snr and self.prediction == "epsilon":
-            raise ValueError("schedule: at zero terminal SNR the noise says nothing about the sample; predict v")
+            raise InputError("schedule: at zero terminal SNR the noise says nothing about the sample; predict v")
 
     @functools.cached_property
     def alphas_cumprod(self) -> np.ndarray:
@@ -90,10 +92,10 @@ class Schedule:
         """The int32 (steps,) timesteps of a sampling run, noisiest first.
 
         Raises:
-          ValueError: `steps` is not within 1..length.
+          InputError: `steps` is not within 1..length.
         """
         if not 1 <= steps <= self.length:
-            raise ValueError(f"steps={steps}: not within 1..{self.length}")
+            raise InputError(f"steps={steps}: not within 1..{self.length}")
         if self.spacing == "trailing":
             spread = np.round(np.arange(self.length, 0, -self.length / steps))[:steps] - 1
         else:  # Stable Diffusion's: an even stride from timestep 1

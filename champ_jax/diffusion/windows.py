@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from champ_jax.errors import InputError
+
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
@@ -21,7 +23,7 @@ class Windows:
       stride: n > 1 adds windows over every 2nd, 4th, ... 2^(n-1)-th frame, which tie distant frames together.
 
     Raises:
-      ValueError: an unknown scheme, or numbers that leave no progress from window to window.
+      InputError: an unknown scheme, or numbers that leave no progress from window to window.
     """
 
     scheme: str = "shifted"
@@ -31,11 +33,11 @@ class Windows:
 
     def __post_init__(self) -> None:
         if self.scheme not in SCHEMES:
-            raise ValueError(f"windows.scheme={self.scheme}: not one of {', '.join(SCHEMES)}")
+            raise InputError(f"windows.scheme={self.scheme}: not one of {', '.join(SCHEMES)}")
         if self.frames < 1 or not 0 <= self.overlap < self.frames:
-            raise ValueError(f"windows.overlap={self.overlap}: not within 0..{self.frames - 1} (windows.frames - 1)")
+            raise InputError(f"windows.overlap={self.overlap}: not within 0..{self.frames - 1} (windows.frames - 1)")
         if self.stride < 1:
-            raise ValueError(f"windows.stride={self.stride}: must be 1 or more")
+            raise InputError(f"windows.stride={self.stride}: must be 1 or more")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ import pytest
 from diffusers import DDIMScheduler, DDPMScheduler
 
 from champ_jax.diffusion.schedules import Schedule
+from champ_jax.errors import InputError
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "model"
 
@@ -74,11 +75,11 @@ def test_snr_is_the_ratio_of_the_squares():
     "fields", [{"betas": "sqrt"}, {"prediction": "x0"}, {"spacing": "linspace"}, {"prediction": "epsilon"}]
 )
 def test_unknown_or_impossible_schedules_are_refused(fields):
-    with pytest.raises(ValueError, match="schedule"):
+    with pytest.raises(InputError, match="schedule"):
         Schedule(**fields)
 
 
 @pytest.mark.parametrize("steps", [0, 1001])
 def test_step_counts_outside_the_schedule_are_refused(steps):
-    with pytest.raises(ValueError, match="1..1000"):
+    with pytest.raises(InputError, match=r"1\.\.1000"):
         Schedule().timesteps(steps)

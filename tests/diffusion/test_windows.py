@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from champ_jax.diffusion.windows import SCHEMES, Windows, plan_windows
+from champ_jax.errors import InputError
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "model" / "e_context_windows.json").read_text())
 LENGTHS = [int(length) for length in GOLDEN if length.isdigit()]
@@ -105,5 +106,5 @@ def test_frames_weigh_less_near_a_windows_edge():
     ],
 )
 def test_settings_that_cannot_work_are_refused(fields, message):
-    with pytest.raises(ValueError, match=f"windows.{message}"):
+    with pytest.raises(InputError, match=f"windows.{message}"):
         Windows(**fields)
