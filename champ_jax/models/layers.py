@@ -130,9 +130,7 @@ def timestep_embedding(timesteps: jax.Array, width: int, *, flip_sin_to_cos: boo
 class TimeEmbedding(nnx.Module):
     """Two linears with SiLU between: (B, width) -> (B, time_width)."""
 
-    def __init__(
-        self, width: int, time_width: int, *, dtype: DTypeLike, param_dtype: DTypeLike, rngs: nnx.Rngs
-    ):
+    def __init__(self, width: int, time_width: int, *, dtype: DTypeLike, param_dtype: DTypeLike, rngs: nnx.Rngs):
         policy = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         self.linear_1 = nnx.Linear(width, time_width, **policy)
         self.linear_2 = nnx.Linear(time_width, time_width, **policy)
