@@ -1,4 +1,4 @@
-"""The autoencoder of Stable Diffusion (AutoencoderKL, Rombach et al. 2022): pictures <-> latents of an eighth the size."""
+"""The autoencoder of Stable Diffusion (AutoencoderKL, Rombach et al. 2022): pictures <-> latents of 1/8 the size."""
 
 import dataclasses
 from collections.abc import Mapping
