@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from champ_jax.errors import InputError
+from champ_jax.models.champ import ScheduleConfig
 
 BETA_SCHEDULES = ("linear", "scaled_linear", "cosine")
 PREDICTION_TYPES = ("epsilon", "v_prediction")
@@ -20,28 +21,18 @@ SPACINGS = ("trailing", "leading")
 
 
 @dataclasses.dataclass(frozen=True)
-class Schedule:
+class Schedule(ScheduleConfig):
     """A noise schedule and what the model predicts under it. Frozen and hashable: fit for static arguments.
 
-    Attributes:
-      betas: 'linear' from beta_start to beta_end, 'scaled_linear' (linear in the square root, Stable Diffusion's), or
-        'cosine' (Nichol & Dhariwal, Improved DDPM, equation 17; beta_start and beta_end unused).
-      zero_terminal_snr: rescales the betas so that the last timestep is pure noise (Lin et al., Common Diffusion
-        Noise Schedules and Sample Steps are Flawed, algorithm 1). Needs 'v_prediction'.
-      prediction: 'epsilon' (the noise) or 'v_prediction' (Salimans & Ho: v = alpha * noise - sigma * x_0).
-      spacing: how `timesteps` spreads N steps: 'trailing' starts at the last training timestep, 'leading' ends at 1.
+    betas: 'linear' from beta_start to beta_end; 'scaled_linear', linear in the square root (Stable Diffusion's); or
+    'cosine' (Nichol & Dhariwal, Improved DDPM, equation 17; beta_start and beta_end unused). zero_terminal_snr rescales
+    them (Lin et al., Common Diffusion Noise Schedules and Sample Steps are Flawed, algorithm 1) and needs
+    'v_prediction' (Salimans & Ho: v = alpha * noise - sigma * x_0). spacing: 'trailing' starts at the last training
+    timestep, 'leading' ends at timestep 1.
 
     Raises:
       InputError: an unknown name, or zero terminal SNR with a model that predicts noise.
     """
-
-    betas: str = "linear"
-    beta_start: float = 0.00085
-    beta_end: float = 0.012
-    length: int = 1000
-    zero_terminal_snr: bool = True
-    prediction: str = "v_prediction"
-    spacing: str = "trailing"
 
     def __post_init__(self) -> None:
         for field, known in (("betas", BETA_SCHEDULES), ("prediction", PREDICTION_TYPES), ("spacing", SPACINGS)):
@@ -49,6 +40,11 @@ class Schedule:
                 raise InputError(f"schedule.{field}={getattr(self, field)}: not one of {', '.join(known)}")
         if self.zero_terminal_snr and self.prediction == "epsilon":
             raise InputError("schedule: at zero terminal SNR the noise says nothing about the sample; predict v")
+
+    @classmethod
+    def of(cls, config: ScheduleConfig) -> "Schedule":
+        """The schedule that a model's config describes."""
+        return cls(**dataclasses.asdict(config))
 
     @functools.cached_property
     def alphas_cumprod(self) -> np.ndarray:
