@@ -10,16 +10,12 @@ from collections.abc import Iterable
 UNET_PREFIX = "model.diffusion_model."
 VAE_PREFIX = "first_stage_model."
 # What such a file holds besides, with no place in Champ.
-OTHER_PREFIXES = {
-    "cond_stage_model.": "text encoder",
-    "model_ema.": "second copy of the UNet (moving average)",
-    "conditioner.": "text encoder",
+_OTHER_PARTS = {
+    "text encoder": re.compile(r"(cond_stage_model|conditioner)\..*"),
+    "moving average of the UNet": re.compile(r"model_ema\..*"),
+    # The schedule is computed here, from its name.
+    "noise schedule": re.compile(r"betas|(\w+_)?alphas_cumprod(_prev)?|posterior_\w+|logvar|lvlb_weights|scale_factor"),
 }
-# Tables of the noise schedule: the schedule is computed here.
-SCHEDULE = re.compile(
-    r"(betas|alphas_cumprod\w*|sqrt_\w+|log_one_minus_alphas_cumprod|posterior_\w+|logvar|lvlb_weights|"
-    r"model_ema\.(decay|num_updates)|scale_factor)"
-)
 
 _RESNET = (
     ("in_layers.0.", "norm1."),
@@ -57,12 +53,19 @@ def is_ldm(keys: Iterable[str]) -> bool:
     return any(key.startswith(UNET_PREFIX) for key in keys)
 
 
+def other_part(key: str) -> str | None:
+    """In words, what a tensor without a place in Champ belongs to; None for the UNet's, the VAE's and unknown ones."""
+    return next((word for word, pattern in _OTHER_PARTS.items() if pattern.fullmatch(key)), None)
+
+
 def unet_names(keys: Iterable[str]) -> dict[str, str]:
     """{diffusers' key: LDM's key without UNET_PREFIX} of a UNet's tensors; a key of no known kind stays as it is."""
     keys = list(keys)
-    # Layers are numbered through; a level is its ResNets and one sampling layer.
-    samplers = [int(match[1]) for key in keys if (match := re.match(r"input_blocks\.(\d+)\.0\.op\.weight", key))]
-    level = min(samplers, default=1 + sum(bool(re.match(r"input_blocks\.\d+\.0\.in_layers\.0\.weight", k)) for k in keys))
+    # Layers are numbered through, a level is its ResNets and one sampling layer: the first such layer tells how many.
+    level = min(
+        (int(match[1]) for key in keys if (match := re.match(r"input_blocks\.(\d+)\.0\.op\.weight", key))),
+        default=len(keys),
+    )
     return {_unet_name(key, level): key for key in keys}
 
 
