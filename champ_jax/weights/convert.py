@@ -4,6 +4,7 @@ Every component is read, written and dropped in turn, tensor by tensor: memory h
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,7 @@ def make_plan(
     return Plan(config, parts, notes)
 
 
+@functools.lru_cache(maxsize=4 * len(COMPONENTS))  # tracing takes seconds
 def abstract_state(component: str, config: ChampConfig) -> Tree:
     """The component's state as a pure nested dict of ShapeDtypeStructs; takes no memory."""
     return nnx.to_pure_dict(nnx.state(nnx.eval_shape(lambda: build_component(component, config, rngs=InitKeys(0)))))
