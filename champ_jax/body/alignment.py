@@ -10,10 +10,10 @@ import jax
 import numpy as np
 
 from champ_jax.body.cameras import project
-from champ_jax.body.ground import lowest_points, rest_height, rest_pelvis
-from champ_jax.body.motion import Motion, camera_points, require_same_space
+from champ_jax.body.ground import lowest_points, rest_height, rest_pelvis, rest_vertices
+from champ_jax.body.motion import Motion, require_same_space
 from champ_jax.body.rotations import rotation_about
-from champ_jax.body.smpl import BodyModel, body_keypoints
+from champ_jax.body.smpl import BodyModel, body_keypoints, smpl
 from champ_jax.errors import InputError
 
 CAMERAS = ("reference", "driver", "reference_parity")
@@ -21,7 +21,7 @@ FITS = ("crop", "pad", "none")
 # Whole-body key points and the body point each group moves with: feet with ankles, face with nose, hands with wrists.
 _GROUPS = ((slice(18, 21), 13), (slice(21, 24), 10), (slice(24, 92), 0), (slice(92, 113), 7), (slice(113, 134), 4))
 _VISIBLE = 0.3
-_EARS = (16, 17)
+_EARS = (3, 4)  # of a body's face points
 _MIN_DEPTH = 0.1
 
 
@@ -203,8 +203,15 @@ def _anchor(driver: Motion, anchor: int | None) -> int:
     return anchor
 
 
-_keypoints = jax.jit(body_keypoints)
 _CHUNK = 32
+
+
+@jax.jit
+def _keypoints(
+    body: BodyModel, betas: jax.Array, rotations: jax.Array, translation: jax.Array, focal: jax.Array, size: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    points = body_keypoints(body, *smpl(body, betas, rotations)) + translation[:, None]
+    return project(points, focal, size), points[..., 2]
 
 
 def _projected_keypoints(body: BodyModel, motion: Motion) -> tuple[np.ndarray, np.ndarray]:
@@ -212,17 +219,16 @@ def _projected_keypoints(body: BodyModel, motion: Motion) -> tuple[np.ndarray, n
     pixels, depths = [], []
     for start in range(0, len(motion), _CHUNK):
         # The last piece repeats its last frame, so that one compiled program serves all pieces.
-        frames = np.minimum(np.arange(start, start + _CHUNK), len(motion) - 1)
-        piece = motion[frames]
-        points = np.asarray(_keypoints(body, *camera_points(body, piece)))
+        piece = motion[np.minimum(np.arange(start, start + _CHUNK), len(motion) - 1)]
+        pixel, depth = _keypoints(body, piece.betas, piece.rotations, piece.translation, piece.focal, piece.image_size)
         count = min(_CHUNK, len(motion) - start)
-        pixels.append(np.asarray(project(points, piece.focal, motion.image_size))[:count])
-        depths.append(points[:count, :, 2])
+        pixels.append(np.asarray(pixel)[:count])
+        depths.append(np.asarray(depth)[:count])
     return np.concatenate(pixels), np.concatenate(depths)
 
 
 def _head_size(body: BodyModel, motion: Motion) -> float:
-    """Ear to ear, metres."""
-    still = dataclasses.replace(motion[:1], rotations=np.tile(np.eye(3, dtype=np.float32), (1, 24, 1, 1)))
-    points = np.asarray(body_keypoints(body, *camera_points(body, still)))[0]
-    return float(np.linalg.norm(points[_EARS[0]] - points[_EARS[1]]))
+    """Ear to ear at rest, metres."""
+    vertices = rest_vertices(body, motion.betas)
+    right, left = (np.asarray(body.face_weights)[row] @ vertices[np.asarray(body.face_vertices)[row]] for row in _EARS)
+    return float(np.linalg.norm(right - left))
