@@ -26,7 +26,7 @@ Pixels = tuple[np.ndarray, np.ndarray]
 
 
 def paint(canvas: np.ndarray, layers: np.ndarray, pixels: np.ndarray, colors: np.ndarray) -> None:
-    """Sets flat pixel numbers (K,) of a canvas (H, W, 3) to `colors` (K, 3); where they repeat the highest layer wins."""
+    """Sets flat pixel numbers (K,) of a canvas (H, W, 3) to `colors` (K, 3); where pixels repeat, high layers win."""
     order = np.argsort(layers, kind="stable")
     canvas.reshape(-1, 3)[pixels[order]] = colors[order]
 
