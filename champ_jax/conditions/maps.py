@@ -57,34 +57,52 @@ def vertex_normals(vertices: jax.Array, faces: jax.Array, valence: jax.Array) ->
 
 
 @partial(jax.jit, static_argnames=("image_size", "maps"))
-def frame_maps(
+def draw_maps(
     vertices: jax.Array,
-    translation: jax.Array,
+    focal: jax.Array,
     faces: jax.Array,
     colors: jax.Array,
     valence: jax.Array,
-    focal: jax.Array,
     image_size: tuple[int, int],
     maps: tuple[str, ...] = MAPS,
 ) -> dict[str, jax.Array]:
-    """Draws the maps of one frame.
+    """Draws the maps of a batch of frames of one mesh.
 
     Args:
-      vertices: (V, 3) float32 metres. Normals come from these, which lie near the origin and are precise there.
-      translation: (3,) to camera space.
+      vertices: (B, V, 3) float32 metres, camera space.
+      focal: (B, 2) px, along x and y.
       faces: (M, 3) int32.
       colors: (V, 3) part colours in linear light.
       valence: see `vertex_normals`.
-      focal: () px.
       image_size: (W, H).
       maps: which of `MAPS` to draw.
 
     Returns:
-      For each map uint8 (H, W, 3), or (H, W) for 'depth' and 'mask'; 0 where there is no body.
+      For each map uint8 (B, H, W, 3), or (B, H, W) for 'depth' and 'mask'; 0 where there is no body.
     """
+
+    def draw(frame_vertices, frame_focal):
+        raster = rasterize(project(frame_vertices, frame_focal, image_size), faces, image_size)
+        return shade(raster, frame_vertices, frame_focal, faces, colors, valence, image_size, maps)
+
+    if len(vertices) == 1:  # XLA's CPU backend is slower at a batch of one than at none
+        return jax.tree.map(lambda image: image[None], draw(vertices[0], focal[0]))
+    return jax.vmap(draw)(vertices, focal)
+
+
+@partial(jax.jit, static_argnames=("image_size", "maps"))
+def shade(
+    raster: Raster,
+    vertices: jax.Array,
+    focal: jax.Array,
+    faces: jax.Array,
+    colors: jax.Array,
+    valence: jax.Array,
+    image_size: tuple[int, int],
+    maps: tuple[str, ...],
+) -> dict[str, jax.Array]:
+    """The maps of one frame from what each pixel sees; arguments and result as `draw_maps`, without the batch."""
     width, height = image_size
-    points = project(vertices + translation, focal, image_size)
-    raster = rasterize(points, faces, image_size)
     visible = raster.triangle >= 0
     drawn = {}
     if "mask" in maps:
@@ -92,6 +110,7 @@ def frame_maps(
     if "depth" in maps:
         drawn["depth"] = _depth_map(raster.depth, visible)
     if "normal" in maps or "semantic_map" in maps:
+        points = project(vertices, focal, image_size)
         normals = vertex_normals(vertices, faces, valence) if "normal" in maps else None
         drawn |= _color_maps(raster, points, faces, normals, colors if "semantic_map" in maps else None, width)
     return {name: image.reshape(height, width, *image.shape[1:]) for name, image in drawn.items()}
@@ -121,7 +140,7 @@ def _color_maps(
     seen = seen.at[jnp.where(visible, rank - 1, len(seen))].set(jnp.arange(pixels, dtype=jnp.int32), mode="drop")
     screen = jnp.concatenate([points[:, :2], 1 / points[:, 2:]], axis=-1)
 
-    def shade(state):
+    def shade_pixels(state):
         start, images = state
         pixel = jax.lax.dynamic_slice(seen, (start,), (PIXELS_PER_STEP,))
         corner = faces[raster.triangle.at[pixel].get(mode="clip")]
@@ -143,7 +162,7 @@ def _color_maps(
 
     names = [name for name, wanted in (("normal", normals), ("semantic_map", colors)) if wanted is not None]
     images = {name: jnp.zeros((pixels, 3), jnp.uint8) for name in names}
-    _, images = jax.lax.while_loop(lambda s: s[0] < rank[-1], shade, (jnp.int32(0), images))
+    _, images = jax.lax.while_loop(lambda s: s[0] < rank[-1], shade_pixels, (jnp.int32(0), images))
     return images
 
 

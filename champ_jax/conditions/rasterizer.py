@@ -29,12 +29,11 @@ class Raster(NamedTuple):
 
 
 def project(vertices: jax.Array, focal: jax.Array, image_size: tuple[int, int]) -> jax.Array:
-    """Camera-space points (V, 3) to (V, 3) of u = W/2 + f x/z and v = H/2 + f y/z in pixels, and z."""
-    width, height = image_size
-    z = vertices[:, 2]
-    # Points behind the camera get no wild coordinates: their triangles are left out.
-    scale = focal / jnp.where(z < NEAR, jnp.inf, z)
-    return jnp.stack([width / 2 + vertices[:, 0] * scale, height / 2 + vertices[:, 1] * scale, z], axis=-1)
+    """Camera-space points (V, 3) to (V, 3) u = W/2 + f_x x/z, v = H/2 + f_y y/z in pixels, and z; `focal` is (2,)."""
+    z = vertices[:, 2:]
+    # Points behind the camera get harmless coordinates: their triangles are left out.
+    slope = vertices[:, :2] / jnp.where(z < NEAR, jnp.inf, z)
+    return jnp.concatenate([jnp.array(image_size, z.dtype) / 2 + focal * slope, z], axis=-1)
 
 
 @partial(jax.jit, static_argnames=("image_size", "pairs_per_step"))
@@ -157,11 +156,11 @@ def _edge(a: jax.Array, b: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.A
     """Twice the signed area of (a, b, sample), and whether the sample is on its positive side.
 
     Computed from the upper end to the lower (the left one to the right if level), so that both triangles at an edge
-    get the same number but for the sign.
+    get the same number but for the sign; and relative to the sample, so that it is exactly 0 at an end of the edge.
     """
     ax, ay, bx, by = a[..., 0], a[..., 1], b[..., 0], b[..., 1]
     swap = (by < ay) | ((by == ay) & (bx < ax))
     x0, y0 = jnp.where(swap, bx, ax), jnp.where(swap, by, ay)
     x1, y1 = jnp.where(swap, ax, bx), jnp.where(swap, ay, by)
-    area = (x1 - x0) * (y - y0) - (y1 - y0) * (x - x0)
+    area = (x0 - x) * (y1 - y) - (y0 - y) * (x1 - x)
     return jnp.where(swap, -area, area), (area > 0) ^ swap
