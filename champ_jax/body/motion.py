@@ -15,7 +15,10 @@ from champ_jax.files import atomic_path
 
 SPACES = ("smpl", "smplx", "open")
 NUM_KEYPOINTS = 134
+NUM_BETAS = 10
 ROTATION_TOLERANCE = 1e-3
+# Where the pelvis joint lies in each body's mean rest shape, metres. Translations are relative to it.
+MEAN_PELVIS = {"smpl": (-0.0018, -0.2233, 0.0282), "smplx": (0.0031, -0.3514, 0.0120), "open": (0.0, 0.0, 0.0)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,6 +195,19 @@ def require_same_space(motion: Motion, body: BodyModel) -> None:
             "carry over: give a body of that space (for 'smpl' --body=SMPL_NEUTRAL.pkl), or bring the poses "
             f"to this body with tools/import_motion.py --input=motion.npz --space={body.space}"
         )
+
+
+def change_space(motion: Motion, space: str) -> Motion:
+    """The same poses on another body: betas become its mean shape, the pelvis stays where it was in the picture.
+
+    A motion that is of that space already is returned as it is.
+    """
+    if motion.body == space:
+        return motion
+    shift = np.array(MEAN_PELVIS[motion.body], np.float32) - np.array(MEAN_PELVIS[space], np.float32)
+    return dataclasses.replace(
+        motion, body=space, betas=np.zeros_like(motion.betas), translation=motion.translation + shift
+    )
 
 
 _pose = jax.jit(smpl)
