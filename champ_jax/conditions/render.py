@@ -102,13 +102,16 @@ class MapRenderer:
             self._rasterizer = PyrenderRasterizer(self._faces, self.image_size)
         self._num_vertices = len(parts)
 
-    def __call__(self, vertices: np.ndarray, focal: np.ndarray | float, first_frame: int = 0) -> dict[str, np.ndarray]:
-        """Draws vertices (T, V, 3); messages count frames from `first_frame`."""
+    def __call__(
+        self, vertices: np.ndarray, focal: np.ndarray | float, numbers: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """Draws vertices (T, V, 3); messages call the frames `numbers` (T,), 0.. by default."""
         vertices = np.asarray(vertices, np.float32)
-        focal = self._check(vertices, np.asarray(focal, np.float32), first_frame)
+        numbers = np.arange(len(vertices)) if numbers is None else numbers
+        focal = self._check(vertices, np.asarray(focal, np.float32), numbers)
         draw = self._draw_jax if self._rasterizer is None else self._draw_pyrender
         drawn = draw(vertices, focal)
-        empty = first_frame + np.flatnonzero(~drawn["mask"].any(axis=(1, 2)))
+        empty = numbers[~drawn["mask"].any(axis=(1, 2))]
         if len(empty):
             warnings.warn(f"{frame_numbers(empty)}: the body is outside the picture, the maps are empty", stacklevel=2)
         return {name: drawn[name] for name in self.maps}
@@ -131,7 +134,7 @@ class MapRenderer:
         ]
         return {name: np.stack([frame[name] for frame in frames]) for name in self._drawn}
 
-    def _check(self, vertices: np.ndarray, focal: np.ndarray, first_frame: int) -> np.ndarray:
+    def _check(self, vertices: np.ndarray, focal: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         """Refuses what cannot be drawn; returns the focal lengths as (T, 2)."""
         count = len(vertices)
         if not count:
@@ -147,11 +150,11 @@ class MapRenderer:
             ("the body is behind the camera", (vertices[..., 2] < NEAR).all(axis=1)),
         ):
             if bad.any():
-                raise InputError(f"frame {first_frame + np.argmax(bad)}: {name}")
+                raise InputError(f"frame {numbers[np.argmax(bad)]}: {name}")
         for frame in np.flatnonzero((vertices[..., 2] < NEAR).any(axis=1)):
             if self._cut_in_view(vertices[frame], focal[frame]):
                 raise InputError(
-                    f"frame {first_frame + frame}: the body passes through the camera (nearest point at "
+                    f"frame {numbers[frame]}: the body passes through the camera (nearest point at "
                     f"z = {vertices[frame, :, 2].min():.2f} m); move it away"
                 )
         return focal
