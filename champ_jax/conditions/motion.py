@@ -1,9 +1,11 @@
 """The conditions of a whole motion, drawn in memory when they are asked for."""
 
 import dataclasses
+import hashlib
 import warnings
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 
 from champ_jax.body.motion import Motion, camera_points, require_same_space
@@ -65,6 +67,16 @@ class RenderedMotion(Sequence):
 
     def __len__(self) -> int:
         return len(self._frames)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of everything that the pixels depend on."""
+        drawn = (self._frames.tolist(), self.image_size, self.conditions, self._backend)
+        digest = hashlib.sha256(repr(drawn).encode())
+        for array in self._source.arrays():
+            digest.update(f"{array.dtype}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array))
+        return digest.hexdigest()
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         index = range(len(self))[index]
@@ -172,6 +184,11 @@ class _BodySource:
         self.faces, self.parts = np.asarray(body.faces), np.asarray(body.parts)
         self.valid, self.fps, self.image_size = motion.valid, motion.fps, motion.image_size
 
+    def arrays(self) -> list[np.ndarray]:
+        """Everything the frames depend on."""
+        fields = [np.asarray(value) for value in vars(self.motion).values() if value is not None]
+        return fields + [np.asarray(leaf) for leaf in jax.tree.leaves(self.body)]
+
     def pose(self, frames: np.ndarray, skeleton: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Camera-space vertices (n, V, 3), focal (n,) and, if wanted, key points (n, 134, 3) of some frames."""
         padded = np.concatenate([frames, np.repeat(frames[-1:], _CHUNK - len(frames))])
@@ -193,6 +210,9 @@ class _MeshSource:
         self.sequence = sequence
         self.faces, self.parts, self.image_size = sequence.faces, sequence.parts, sequence.image_size
         self.valid = np.ones(len(sequence), bool)
+
+    def arrays(self) -> list[np.ndarray]:
+        return list(vars(self.sequence).values())
 
     def pose(self, frames: np.ndarray, skeleton: bool) -> tuple[np.ndarray, np.ndarray, None]:
         sequence = self.sequence
