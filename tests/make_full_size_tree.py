@@ -3,8 +3,8 @@
 
   python tests/make_full_size_tree.py --output=DIR [--dtype=float16]
 
-The files have the keys, shapes and formats of the published ones; the values are noise, and a tensor's depend on its key
-only (`noise`), so that any one can be checked.
+The files have the keys, shapes and formats of the published ones; the values are noise, and a tensor's depend on its
+key only (`noise`), so that any one can be checked.
 """
 
 import json

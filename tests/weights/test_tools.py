@@ -1,6 +1,7 @@
 """The two commands as people run them; time and memory at full size."""
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from make_full_size_tree import noise
 from weights_trees import LAYOUTS, Payload, read_file, same_tensors
 
@@ -25,23 +27,22 @@ def command(script, *arguments, cwd):
     )
 
 
-def test_there_and_back(tree, tmp_path):
+def test_there_and_back(tree, tmp_path, monkeypatch, capfd):
     """Both commands, from another folder; stderr has the progress bar and nothing else."""
-    done = command("tools/convert_weights.py", f"--source={tree}", "--output=champ", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert all(line.count("%|") for line in done.stderr.replace("\r", "\n").splitlines() if line.strip())
+    monkeypatch.chdir(tmp_path)
+    convert, export = (runpy.run_path(str(ROOT / f"tools/{name}_weights.py"))["main"] for name in ("convert", "export"))
+    convert([f"--source={tree}", "--output=champ"])
+    output = capfd.readouterr()
+    assert all("%|" in line for line in output.err.replace("\r", "\n").splitlines() if line.strip())
     for word in ("motion_module", "1,238,016", "guidance_encoder_dwpose", "written: champ"):
-        assert word in done.stdout
-    done = command("tools/export_weights.py", "--checkpoint=champ", "--output=out", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "champ/motion_module.pth: 546 float16, 42 float32" in done.stdout
+        assert word in output.out
+    export(["--checkpoint=champ", "--output=out"])
+    assert "champ/motion_module.pth: 546 float16, 42 float32" in capfd.readouterr().out
     for path in (tree / "champ").iterdir():
         assert same_tensors(read_file(tmp_path / "out" / "champ" / path.name), read_file(path))
 
 
 def test_bad_input_is_one_line_and_status_2(tree, tmp_path):
-    import torch
-
     broken = Path(shutil.copytree(tree, tmp_path / "broken"))
     torch.save({"x": Payload(tmp_path / "trace")}, broken / "champ" / "motion_module.pth")
     done = command("tools/convert_weights.py", f"--source={broken}", f"--output={tmp_path / 'out'}", cwd=tmp_path)
