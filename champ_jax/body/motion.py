@@ -111,7 +111,7 @@ class Motion:
         """Reads motion.npz.
 
         Raises:
-          InputError: no such file, not an npz, missing or unknown fields, or as `validate`.
+          InputError: no such file, not an npz, missing fields, or as `validate`.
         """
         fields = _read_npz(Path(path))
         names = {field.name for field in dataclasses.fields(cls)}
