@@ -6,14 +6,13 @@ camera, is what the options here choose.
 
 import dataclasses
 
-import jax
 import numpy as np
 
 from champ_jax.body.cameras import project
 from champ_jax.body.ground import lowest_points, rest_height, rest_pelvis
-from champ_jax.body.motion import Motion, require_same_space
+from champ_jax.body.motion import Motion, camera_points, require_same_space
 from champ_jax.body.rotations import rotation_about
-from champ_jax.body.smpl import BodyModel, body_keypoints, smpl
+from champ_jax.body.smpl import BodyModel
 from champ_jax.errors import InputError
 
 CAMERAS = ("reference", "driver", "reference_parity")
@@ -28,7 +27,8 @@ class AlignOptions:
 
     Attributes:
       camera: 'reference' (default): the reference picture's camera; the person starts where he or she stands in it and
-        moves from there as the driver does. 'driver': the driver's own camera and path, with the reference's shape.
+        moves from there as the driver does. 'driver': the driver's own camera and starting point, with the
+        reference's shape.
         'reference_parity': what the reference implementation does: every frame at the reference's place, so that the
         global motion is lost.
       scale: how much of the driver's path is walked: 'height' (default), the ratio of the two bodies' heights, or a
@@ -157,21 +157,15 @@ def fit_image_size(size: np.ndarray, wanted: np.ndarray, fit: str) -> tuple[np.n
 
 
 def frames_outside(body: BodyModel, motion: Motion) -> np.ndarray:
-    """(T,) bool: valid frames in which none of OpenPose's body points lies inside the picture."""
+    """(T,) bool: valid frames in which none of the joints lies inside the picture."""
     outside = []
     for start in range(0, len(motion), _CHUNK):
         # The last piece repeats its last frame, so that one compiled program serves all pieces.
         piece = motion[np.minimum(np.arange(start, start + _CHUNK), len(motion) - 1)]
-        points = _keypoints(body, piece.betas, piece.rotations, piece.translation)
-        pixels = np.asarray(project(points, piece.focal, motion.image_size))
+        pixels = np.asarray(project(camera_points(body, piece)[1], piece.focal, motion.image_size))
         inside = ((pixels >= 0) & (pixels < motion.image_size)).all(axis=-1).any(axis=-1)
         outside.append(~inside[: len(motion) - start])
     return motion.valid & np.concatenate(outside)
-
-
-@jax.jit
-def _keypoints(body: BodyModel, betas: jax.Array, rotations: jax.Array, translation: jax.Array) -> jax.Array:
-    return body_keypoints(body, *smpl(body, betas, rotations)) + translation[:, None]
 
 
 def _anchor(driver: Motion, anchor: int | None) -> int:
