@@ -12,7 +12,7 @@ Which file is which is told by the tensors inside, so names do not matter:
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
@@ -179,8 +179,3 @@ def load(folder: str | Path, name: str) -> nnx.Module | None:
         return build(name, load_file(file), str(file))
     except SafetensorError as error:
         raise InputError(f"{file}: broken ({error}); convert the weights again") from error
-
-
-def names() -> Iterator[str]:
-    """The networks there are."""
-    return iter(NETWORKS)

@@ -1,7 +1,5 @@
 """LPIPS: distance between two pictures in the features of VGG16 or AlexNet (Zhang et al. 2018, version 0.1)."""
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -102,8 +100,3 @@ def to_range(frames: jax.Array, signed: bool = True) -> jax.Array:
     """uint8 frames as float32 in [-1, 1], or in [0, 1] (what the published figures fed)."""
     unit = frames.astype(jnp.float32) / 255
     return 2 * unit - 1 if signed else unit
-
-
-def smallest_side(backbones: Sequence[str]) -> int:
-    """The smallest height or width in pixels that all of `backbones` can look at."""
-    return max((SMALLEST[name] for name in backbones), default=1)
