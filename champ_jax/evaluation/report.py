@@ -146,7 +146,7 @@ def markdown(report: Mapping[str, Any], *, sheet: str | None = None, published: 
 
 def _published(report: Mapping[str, Any], table: Table) -> list[str]:
     own = ["**this report**", *(_number(report["metrics"].get(name), name) for name in table.columns)]
-    others = [[system, *(_number(v, name) for v, name in zip(figures, table.columns))]
+    others = [[system, *map(_given, figures)]
               for system, figures in table.rows.items()]  # fmt: skip
     return [
         f"## Others' figures: {table.title}",
@@ -165,6 +165,11 @@ def _number(value: float | None, name: str) -> str:
     if value and abs(value) < 1e-2:
         return f"{value:.{digits - 1}e}"
     return f"{value:.{max(digits - 1 - math.floor(math.log10(abs(value))), 0) if value else digits}f}"
+
+
+def _given(value: float | None) -> str:
+    """A published figure with the digits it was given."""
+    return "-" if value is None else f"{value:.2e}" if value < 1e-2 else f"{value:g}"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

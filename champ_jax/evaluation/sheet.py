@@ -11,18 +11,8 @@ from champ_jax.evaluation.protocol import METRICS, Protocol
 from champ_jax.evaluation.states import Results
 from champ_jax.evaluation.videos import Pair
 
-# What makes a frame bad: the first of these that was measured.
-_RANKED_BY = (
-    "lpips_vgg",
-    "lpips_alex",
-    "ssim",
-    "psnr",
-    "mae",
-    "lpips_legacy",
-    "ssim_legacy",
-    "psnr_legacy",
-    "l1_legacy",
-)
+# What makes a frame bad: the first of these that was measured. The legacy measures do not order frames by quality.
+_RANKED_BY = ("lpips_vgg", "lpips_alex", "ssim", "psnr", "mae")
 _HEIGHT = 256  # pixels of a row
 _LABEL = 20
 
