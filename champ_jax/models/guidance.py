@@ -1,0 +1,129 @@
+"""Guidance encoders, one per motion condition, and their fusion (Champ section 3.3, eq. 4)."""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from champ_jax.errors import InputError
+from champ_jax.models.attention import AttentionKernels, SpatialTransformer
+from champ_jax.models.layers import check_remat, conv3x3, mark_unused, remat_call
+
+CONDITIONS = ("depth", "normal", "semantic_map", "dwpose")
+
+
+@dataclasses.dataclass(frozen=True)
+class GuidanceConfig:
+    """Sizes of a guidance encoder.
+
+    Attributes:
+      block_out_channels: widths; every one after the first halves the picture.
+      out_channels: the denoiser's block_out_channels[0].
+      heads: attention heads.
+      norm_num_groups: groups of the transformer's GroupNorm.
+      attention: whether the self-attention runs (False: the paper's Table 4 ablation).
+    """
+
+    block_out_channels: tuple[int, ...] = (16, 32, 96, 256)
+    out_channels: int = 320
+    heads: int = 8
+    norm_num_groups: int = 32
+    attention: bool = True
+
+    @property
+    def stages(self) -> list[tuple[int, int, int]]:
+        """(in, out, stride) of the convolutions between conv_in and the transformer."""
+        pairs = itertools.pairwise(self.block_out_channels)
+        return [stage for a, b in pairs for stage in ((a, a, 1), (a, b, 2))]
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "GuidanceConfig":
+        """Reads what `dataclasses.asdict` wrote; raises InputError on unknown fields."""
+        unknown = set(fields) - {field.name for field in dataclasses.fields(cls)}
+        if unknown:
+            raise InputError(f"guidance config: unknown field {sorted(unknown)[0]}")
+        return cls(**{**fields, "block_out_channels": tuple(fields["block_out_channels"])})
+
+
+class GuidanceEncoder(nnx.Module):
+    """3x3 convolutions with SiLU down to latent size, a transformer block over the pixels, a zero convolution.
+
+    The files hold a transformer after every convolution (`attentions`) and one more (`guidance_attention`); only the
+    last of `attentions` takes part in the forward pass, the others are carried along.
+    """
+
+    def __init__(
+        self,
+        config: GuidanceConfig,
+        *,
+        kernels: AttentionKernels | None = None,
+        remat: str = "none",
+        dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        policy = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        kernels = kernels or AttentionKernels()
+
+        def transformer(channels: int) -> SpatialTransformer:
+            return SpatialTransformer(
+                channels,
+                config.heads,
+                context_width=None,
+                groups=min(config.norm_num_groups, channels),
+                kernel=kernels.guidance,
+                platform=kernels.platform,
+                **policy,
+            )
+
+        stages = config.stages
+        self.config = config
+        self.remat = check_remat(remat)
+        self.dtype = dtype
+        self.conv_in = conv3x3(3, config.block_out_channels[0], **policy)
+        self.blocks = nnx.List([conv3x3(a, b, stride=stride, **policy) for a, b, stride in stages])
+        unused = [mark_unused(transformer(channels)) for _, channels, _ in stages[:-1]]
+        last = transformer(stages[-1][1])
+        self.attentions = nnx.List([*unused, last if config.attention else mark_unused(last)])
+        self.guidance_attention = mark_unused(transformer(stages[-1][1]))
+        self.conv_out = conv3x3(stages[-1][1], config.out_channels, kernel_init=nnx.initializers.zeros, **policy)
+
+    def __call__(self, condition: jax.Array) -> jax.Array:
+        """(N, H, W, 3) in [0, 1] -> (N, H / 8, W / 8, out_channels)."""
+        x = jax.nn.silu(self.conv_in(condition.astype(self.dtype)))
+        for block in self.blocks:
+            x = jax.nn.silu(block(x))
+        if self.config.attention:
+            x, _ = remat_call(self.remat, self.attentions[-1], x)
+        return self.conv_out(x)
+
+
+class Guidance(nnx.Module):
+    """The encoders of the chosen conditions and their sum (eq. 4)."""
+
+    def __init__(self, config: GuidanceConfig, conditions: Sequence[str] = CONDITIONS, **options: Any):
+        """`options` are GuidanceEncoder's; `conditions` any names, the files' are CONDITIONS."""
+        if not conditions:
+            raise InputError("conditions: none chosen; name at least one of " + ", ".join(CONDITIONS))
+        self.conditions = tuple(conditions)
+        self.encoders = nnx.Dict({name: GuidanceEncoder(config, **options) for name in self.conditions})
+
+    def __call__(self, conditions: Mapping[str, jax.Array]) -> jax.Array:
+        """{condition: (N, H, W, 3) in [0, 1]} -> (N, H / 8, W / 8, out_channels).
+
+        Any subset of the conditions may be given: the paper's ablations sum the encoders that are there.
+
+        Raises:
+          InputError: a condition without an encoder, or none at all.
+        """
+        unknown = sorted(set(conditions) - set(self.conditions))
+        if unknown or not conditions:
+            raise InputError(
+                f"condition {unknown[0]}: the model has no encoder for it" if unknown else "no conditions were given"
+            )
+        return sum(self.encoders[name](conditions[name]) for name in self.conditions if name in conditions)

@@ -1,0 +1,444 @@
+"""The Stable Diffusion 1.5 UNet over frames: ReferenceNet (gives the bank) and denoiser (reads it) in one class.
+
+Champ section 3.4; Hu et al. 2023 (Animate Anyone) for the reference attention. Places in the network are named as in
+PyTorch's files: 'down_blocks.0.attentions.1', 'mid_block.attentions.0', ...
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from champ_jax.errors import InputError
+from champ_jax.models.attention import AttentionKernels, BlockReference, Rows, SpatialTransformer
+from champ_jax.models.layers import (
+    Downsample,
+    ResNetBlock,
+    TimeEmbedding,
+    Upsample,
+    check_remat,
+    conv3x3,
+    group_norm,
+    remat_call,
+    timestep_embedding,
+)
+from champ_jax.models.motion import MotionConfig, MotionModule
+
+# What one video's picture means to the denoiser: an entry for each place.
+Reference = dict[str, BlockReference]
+Bank = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class UNetConfig:
+    """Sizes of the UNet, as diffusers' unet/config.json names them.
+
+    Attributes:
+      in_channels: latent channels read.
+      out_channels: channels predicted.
+      block_out_channels: width of each level, finest first.
+      layers_per_block: ResNets a level going down; one more going up.
+      attention_levels: whether each level has attention (CrossAttnDownBlock2D).
+      heads: attention heads of each level (config.json calls SD 1.5's 8 heads `attention_head_dim: 8`).
+      cross_attention_dim: width of the image token.
+      norm_num_groups: groups of every GroupNorm.
+      norm_eps: epsilon of the ResNets' GroupNorms and of conv_norm_out.
+      flip_sin_to_cos: cosines come first in the time embedding.
+      freq_shift: shift of the time embedding's frequencies.
+    """
+
+    in_channels: int = 4
+    out_channels: int = 4
+    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    layers_per_block: int = 2
+    attention_levels: tuple[bool, ...] = (True, True, True, False)
+    heads: tuple[int, ...] = (8, 8, 8, 8)
+    cross_attention_dim: int = 768
+    norm_num_groups: int = 32
+    norm_eps: float = 1e-5
+    flip_sin_to_cos: bool = True
+    freq_shift: float = 0
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "UNetConfig":
+        """Reads diffusers' config.json of a UNet2DConditionModel.
+
+        Raises:
+          InputError: a field has a value this network does not implement; names the field.
+        """
+        only = {
+            "act_fn": "silu",
+            "center_input_sample": False,
+            "downsample_padding": 1,
+            "mid_block_scale_factor": 1,
+            "use_linear_projection": False,
+            "dual_cross_attention": False,
+            "class_embed_type": None,
+            "addition_embed_type": None,
+            "only_cross_attention": False,
+            "resnet_time_scale_shift": "default",
+            "time_embedding_type": "positional",
+            "mid_block_type": "UNetMidBlock2DCrossAttn",
+        }
+        for name, value in only.items():
+            if fields.get(name, value) != value:
+                raise InputError(f"unet config.json: {name}={fields[name]!r} is not supported, only {value!r}")
+        defaults = cls()
+        widths = tuple(fields.get("block_out_channels", defaults.block_out_channels))
+        kinds = tuple(fields.get("down_block_types", ("CrossAttnDownBlock2D",) * (len(widths) - 1) + ("DownBlock2D",)))
+        for kind in kinds:
+            if kind not in ("CrossAttnDownBlock2D", "DownBlock2D"):
+                raise InputError(f"unet config.json: down_block_types has {kind!r}, which is not supported")
+        attention_levels = tuple(kind == "CrossAttnDownBlock2D" for kind in kinds)
+        mirrored = tuple("CrossAttnUpBlock2D" if has else "UpBlock2D" for has in reversed(attention_levels))
+        if tuple(fields.get("up_block_types", mirrored)) != mirrored:
+            raise InputError("unet config.json: up_block_types does not mirror down_block_types")
+        heads = fields.get("num_attention_heads") or fields.get("attention_head_dim", 8)
+        heads = (heads,) * len(widths) if isinstance(heads, int) else tuple(heads)
+        if not len(widths) == len(kinds) == len(heads):
+            raise InputError("unet config.json: block_out_channels, down_block_types and heads differ in length")
+        plain = (
+            "in_channels",
+            "out_channels",
+            "layers_per_block",
+            "cross_attention_dim",
+            "norm_num_groups",
+            "norm_eps",
+        )
+        plain += ("flip_sin_to_cos", "freq_shift")
+        return cls(
+            block_out_channels=widths,
+            attention_levels=attention_levels,
+            heads=heads,
+            **{name: fields[name] for name in plain if name in fields},
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as diffusers' config.json holds them."""
+        heads = self.heads[0] if len(set(self.heads)) == 1 else list(self.heads)
+        kinds = ["CrossAttnDownBlock2D" if has else "DownBlock2D" for has in self.attention_levels]
+        return {
+            "_class_name": "UNet2DConditionModel",
+            "act_fn": "silu",
+            "attention_head_dim": heads,
+            "block_out_channels": list(self.block_out_channels),
+            "center_input_sample": False,
+            "cross_attention_dim": self.cross_attention_dim,
+            "down_block_types": kinds,
+            "downsample_padding": 1,
+            "flip_sin_to_cos": self.flip_sin_to_cos,
+            "freq_shift": self.freq_shift,
+            "in_channels": self.in_channels,
+            "layers_per_block": self.layers_per_block,
+            "mid_block_scale_factor": 1,
+            "norm_eps": self.norm_eps,
+            "norm_num_groups": self.norm_num_groups,
+            "out_channels": self.out_channels,
+            "up_block_types": [kind.replace("Down", "Up") for kind in reversed(kinds)],
+        }
+
+    @property
+    def levels(self) -> int:
+        return len(self.block_out_channels)
+
+
+class _Build:
+    """What the constructors of one UNet share."""
+
+    def __init__(
+        self,
+        config: UNetConfig,
+        motion: MotionConfig | None,
+        kernels: AttentionKernels,
+        policy: dict[str, Any],
+    ):
+        self.config, self.motion, self.kernels, self.policy = config, motion, kernels, policy
+
+    def resnet(self, in_channels: int, out_channels: int) -> ResNetBlock:
+        return ResNetBlock(
+            in_channels,
+            out_channels,
+            time_width=4 * self.config.block_out_channels[0],
+            groups=self.config.norm_num_groups,
+            epsilon=self.config.norm_eps,
+            **self.policy,
+        )
+
+    def transformer(self, level: int) -> SpatialTransformer:
+        return SpatialTransformer(
+            self.config.block_out_channels[level],
+            self.config.heads[level],
+            context_width=self.config.cross_attention_dim,
+            groups=self.config.norm_num_groups,
+            kernel=self.kernels.at_level(level),
+            platform=self.kernels.platform,
+            **self.policy,
+        )
+
+    def fill(self, block: "Block", resnets: list[tuple[int, int]], level: int, *, attention: int, motion: int) -> None:
+        """Gives `block` its ResNets (in, out), `attention` transformers and `motion` motion modules of `level`."""
+        block.resnets = nnx.List([self.resnet(*sizes) for sizes in resnets])
+        if attention:
+            block.attentions = nnx.List([self.transformer(level) for _ in range(attention)])
+        if self.motion is not None and motion:
+            block.motion_modules = nnx.List(
+                [
+                    MotionModule(
+                        self.config.block_out_channels[level],
+                        self.motion,
+                        groups=self.config.norm_num_groups,
+                        kernel=self.kernels.temporal,
+                        platform=self.kernels.platform,
+                        **self.policy,
+                    )
+                    for _ in range(motion)
+                ]
+            )
+
+
+@dataclasses.dataclass
+class _Pass:
+    """What one forward pass carries from block to block; lives inside one trace.
+
+    Attributes:
+      time: (B, time_width), SiLU of the time embedding.
+      bank: filled on the way with every transformer block's norm1 output, (N, L, C) by place.
+    """
+
+    time: jax.Array
+    reference: Reference
+    rows: Rows
+    remat: str
+    bank: Bank = dataclasses.field(default_factory=dict)
+
+    def resnet(self, block: "Block", index: int, x: jax.Array) -> jax.Array:
+        return remat_call(self.remat, block.resnets[index], x, self.time)
+
+    def attention_and_motion(self, block: "Block", place: str, index: int, x: jax.Array) -> jax.Array:
+        """Attention, then motion, number `index` of `block`, where it has them."""
+        if hasattr(block, "attentions"):
+            name = f"{place}.attentions.{index}"
+            x, self.bank[name] = remat_call(self.remat, block.attentions[index], x, self.reference[name], self.rows)
+        if hasattr(block, "motion_modules"):
+            x = remat_call(self.remat, block.motion_modules[index], x, self.rows)
+        return x
+
+
+class Block(nnx.Module):
+    """One level's ResNets, transformers and motion modules; the subclasses say in which order they run."""
+
+
+class DownBlock(Block):
+    """`layers_per_block` times (ResNet, attention, motion), then down by 2 except at the coarsest level."""
+
+    def __init__(self, level: int, build: _Build):
+        config = build.config
+        channels, layers = config.block_out_channels[level], config.layers_per_block
+        before = config.block_out_channels[max(level - 1, 0)]
+        build.fill(
+            self,
+            [(before if index == 0 else channels, channels) for index in range(layers)],
+            level,
+            attention=layers * config.attention_levels[level],
+            motion=layers,
+        )
+        if level < config.levels - 1:
+            self.downsamplers = nnx.List([Downsample(channels, **build.policy)])
+
+    def __call__(self, x: jax.Array, place: str, run: _Pass) -> tuple[jax.Array, list[jax.Array]]:
+        skips = []
+        for index in range(len(self.resnets)):
+            x = run.attention_and_motion(self, place, index, run.resnet(self, index, x))
+            skips.append(x)
+        if hasattr(self, "downsamplers"):
+            x = self.downsamplers[0](x)
+            skips.append(x)
+        return x, skips
+
+
+class MiddleBlock(Block):
+    """ResNet, attention, motion, ResNet at the coarsest level."""
+
+    def __init__(self, build: _Build):
+        level = build.config.levels - 1
+        channels = build.config.block_out_channels[level]
+        motion = int(build.motion is not None and build.motion.in_middle)
+        build.fill(self, [(channels, channels)] * 2, level, attention=1, motion=motion)
+
+    def __call__(self, x: jax.Array, place: str, run: _Pass) -> jax.Array:
+        x = run.attention_and_motion(self, place, 0, run.resnet(self, 0, x))
+        return run.resnet(self, 1, x)
+
+
+class UpBlock(Block):
+    """`layers_per_block + 1` times (ResNet on [x ; skip], attention, motion), then up except at the finest level."""
+
+    def __init__(self, level: int, build: _Build):
+        config = build.config
+        widths, layers = config.block_out_channels, config.layers_per_block + 1
+        channels, below = widths[level], widths[min(level + 1, config.levels - 1)]
+        # The last skip of a level was made by the finer level's downsampler (or by conv_in).
+        skips = [channels] * (layers - 1) + [widths[max(level - 1, 0)]]
+        build.fill(
+            self,
+            [((below if index == 0 else channels) + skips[index], channels) for index in range(layers)],
+            level,
+            attention=layers * config.attention_levels[level],
+            motion=layers,
+        )
+        if level > 0:
+            self.upsamplers = nnx.List([Upsample(channels, **build.policy)])
+
+    def __call__(self, x: jax.Array, skips: list[jax.Array], place: str, run: _Pass) -> jax.Array:
+        for index in range(len(self.resnets)):
+            x = jnp.concatenate([x, skips.pop()], axis=-1)
+            x = run.attention_and_motion(self, place, index, run.resnet(self, index, x))
+        if hasattr(self, "upsamplers"):
+            # Odd sizes were rounded up on the way down: go back to exactly the next skip's size.
+            x = self.upsamplers[0](x, skips[-1].shape[1:3])
+        return x
+
+
+class UNet(nnx.Module):
+    """Stable Diffusion's UNet, applied to every frame, with reference attention and motion modules."""
+
+    def __init__(
+        self,
+        config: UNetConfig,
+        *,
+        motion: MotionConfig | None = None,
+        output: bool = True,
+        kernels: AttentionKernels | None = None,
+        remat: str = "none",
+        dtype: DTypeLike = jnp.float32,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        """Builds the network.
+
+        Args:
+          config: its sizes.
+          motion: gives every (ResNet, attention) pair and the middle block a motion module; None (ReferenceNet,
+            stage 1): none.
+          output: whether there are conv_norm_out and conv_out (the ReferenceNet has none).
+          kernels: the attention kernels by level.
+          remat: 'none', or what the backward pass may keep (`layers.REMAT_POLICIES`), for each ResNet, transformer and
+            motion module.
+          dtype: of the computation; norms and softmax reduce in float32 in any case.
+          param_dtype: of the parameters.
+          rngs: for the initial parameters.
+        """
+        policy = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        build = _Build(config, motion, kernels or AttentionKernels(), policy)
+        widths = config.block_out_channels
+        self.config = config
+        self.remat = check_remat(remat)
+        self.dtype = dtype
+        self.conv_in = conv3x3(config.in_channels, widths[0], **policy)
+        self.time_embedding = TimeEmbedding(widths[0], 4 * widths[0], **policy)
+        self.down_blocks = nnx.List([DownBlock(level, build) for level in range(config.levels)])
+        self.mid_block = MiddleBlock(build)
+        self.up_blocks = nnx.List([UpBlock(level, build) for level in reversed(range(config.levels))])
+        if output:
+            self.conv_norm_out = group_norm(widths[0], groups=config.norm_num_groups, epsilon=config.norm_eps, **policy)
+            self.conv_out = conv3x3(widths[0], config.out_channels, **policy)
+
+    def places(self) -> Iterator[tuple[str, SpatialTransformer]]:
+        """The transformers by place, in the order of the forward pass."""
+        blocks = [(f"down_blocks.{i}", block) for i, block in enumerate(self.down_blocks)]
+        blocks.append(("mid_block", self.mid_block))
+        blocks += [(f"up_blocks.{i}", block) for i, block in enumerate(self.up_blocks)]
+        for place, block in blocks:
+            for index, transformer in enumerate(getattr(block, "attentions", ())):
+                yield f"{place}.attentions.{index}", transformer
+
+    def prepare_reference(self, bank: Bank | None, token: jax.Array) -> Reference:
+        """What every transformer block reads of a picture, projected once: it is the same for all frames and steps.
+
+        Args:
+          bank: the ReferenceNet's bank, (R, L, C) by place; None: no bank (the ReferenceNet's own pass).
+          token: (R, cross_attention_dim) image token; R is 1 or the number of conditional rows of the batches to come
+            (of all rows, where those are marked by a mask).
+        """
+        token = token.astype(self.dtype)
+        return {
+            place: transformer.transformer_blocks[0].prepare(None if bank is None else bank[place], token)
+            for place, transformer in self.places()
+        }
+
+    def bank(self, latents: jax.Array, token: jax.Array) -> Bank:
+        """The ReferenceNet's pass at timestep 0.
+
+        Args:
+          latents: (R, h, w, in_channels) scaled latents of the pictures.
+          token: (R, cross_attention_dim) their image tokens.
+
+        Returns:
+          The norm1 output of every transformer block, (R, L, C) by place. Layers after the last norm1 feed nothing;
+          under jit the compiler drops them.
+        """
+        _, bank = self._run(latents[:, None], jnp.zeros(1), self.prepare_reference(None, token), None, 0)
+        return bank
+
+    def __call__(
+        self,
+        latents: jax.Array,
+        timesteps: jax.Array,
+        reference: Reference,
+        guidance: jax.Array | None = None,
+        *,
+        unconditional: int | jax.Array = 0,
+    ) -> jax.Array:
+        """Predicts the velocity (or noise) of every frame.
+
+        Args:
+          latents: (B, F, h, w, in_channels).
+          timesteps: (B,) or ().
+          reference: from `prepare_reference`.
+          guidance: (B, F, h, w, block_out_channels[0]), added after conv_in; 1 in place of B shares it among the rows.
+          unconditional: how many of the first rows see no bank and the zero image token, or a (B,) bool array that
+            marks such rows.
+
+        Returns:
+          (B, F, h, w, out_channels) in the compute dtype.
+        """
+        x, _ = self._run(latents, timesteps, reference, guidance, unconditional)
+        x = self.conv_out(jax.nn.silu(self.conv_norm_out(x)))
+        return x.reshape(*latents.shape[:-1], x.shape[-1])
+
+    def _run(
+        self,
+        latents: jax.Array,
+        timesteps: jax.Array,
+        reference: Reference,
+        guidance: jax.Array | None,
+        unconditional: int | jax.Array,
+    ) -> tuple[jax.Array, Bank]:
+        """(B, F, h, w, in) -> (B * F, h, w, block_out_channels[0]), and the bank."""
+        config = self.config
+        batch, frames, height, width, _ = latents.shape
+        time = timestep_embedding(
+            jnp.broadcast_to(timesteps, (batch,)),
+            config.block_out_channels[0],
+            flip_sin_to_cos=config.flip_sin_to_cos,
+            freq_shift=config.freq_shift,
+        )
+        time = jax.nn.silu(self.time_embedding(time.astype(self.dtype)))
+        run = _Pass(time, reference, Rows.of(frames, unconditional), self.remat)
+
+        x = self.conv_in(latents.reshape(batch * frames, height, width, -1).astype(self.dtype))
+        if guidance is not None:
+            clips = x.reshape(batch, frames, *x.shape[1:]) + guidance.astype(x.dtype)
+            x = clips.reshape(x.shape)
+        skips = [x]
+        for index, block in enumerate(self.down_blocks):
+            x, more = block(x, f"down_blocks.{index}", run)
+            skips += more
+        x = self.mid_block(x, "mid_block", run)
+        for index, block in enumerate(self.up_blocks):
+            x = block(x, skips, f"up_blocks.{index}", run)
+        return x, run.bank
