@@ -101,6 +101,12 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.stem)]
 
 
+def _number(path: Path) -> int | None:
+    """The last number in a frame's name."""
+    digits = re.findall(r"\d+", path.stem)
+    return int(digits[-1]) if digits else None
+
+
 @dataclasses.dataclass(frozen=True)
 class Pair:
     """A prediction and its ground truth with the same number of frames to compare."""
@@ -167,21 +173,17 @@ def match_videos(
             if lengths == "strict":
                 raise InputError(f"{told}; mend them, or set --config.lengths=shortest to compare the first ones")
             remarks.append(f"{told}: the first {min(prediction_count, truth_count)} are compared")
-        elif prediction.frames and truth.frames:
-            numbers = [[re.findall(r"\d+", frame.stem)[-1:] for frame in v.frames] for v in (prediction, truth)]
-            if [list(map(_whole, n)) for n in numbers[0]] != [list(map(_whole, n)) for n in numbers[1]]:
-                remarks.append(
-                    f"{name}: frame numbers differ between prediction and ground truth, paired in their order"
-                )
+        elif (
+            prediction.frames
+            and truth.frames
+            and list(map(_number, prediction.frames)) != list(map(_number, truth.frames))
+        ):
+            remarks.append(f"{name}: the two sides number their frames differently; paired in order")
         for video in (prediction, truth):
             if (path := video.alpha()) is not None:
                 remarks.append(f"{path}: has an alpha channel; transparent pixels count as black")
         matched.append(Pair(name, prediction, truth, min(prediction_count, truth_count)))
     return matched, remarks
-
-
-def _whole(digits: list[str]) -> list[int]:
-    return [int(d) for d in digits]
 
 
 def _listed(names: list[str], most: int = 10) -> str:
