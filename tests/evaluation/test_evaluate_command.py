@@ -2,10 +2,12 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from evaluation_weights import GOLDEN, published
@@ -16,11 +18,13 @@ from skimage.metrics import structural_similarity
 from champ_jax import cli
 from champ_jax.errors import InputError
 from champ_jax.evaluate import main
+from champ_jax.evaluation import published as published_tables
 from champ_jax.evaluation import weights
+from champ_jax.evaluation.config import get_config
 from champ_jax.evaluation.devices import LocalDevices
 from champ_jax.evaluation.evaluator import Evaluator
 from champ_jax.evaluation.frechet import Gaussian, frechet_distance
-from champ_jax.evaluation.protocol import PROTOCOLS, Protocol
+from champ_jax.evaluation.protocol import PROTOCOLS, metric_names
 from champ_jax.evaluation.videos import find_videos, match_videos
 from champ_jax.media import list_images, read_image, write_image
 
@@ -152,7 +156,7 @@ def test_frames_too_small_and_of_changing_size(videos):
         run(videos, "--config.metrics=ssim")
 
 
-def evaluate_recorded(tmp_path, golden, network, names, metrics, size=None):
+def evaluate_recorded(tmp_path, golden, network, names, metrics):
     """Measures the recorded videos `names` on one device."""
     for side, place in (("gen", "predictions"), ("gt", "ground_truth")):
         for name in names:
@@ -160,9 +164,8 @@ def evaluate_recorded(tmp_path, golden, network, names, metrics, size=None):
                 write_image(tmp_path / place / name / f"{number:04d}.png", frame)
     sides = [find_videos(tmp_path / place, place) for place in ("predictions", "ground_truth")]
     pairs, _ = match_videos(*sides, missing="refuse", lengths="strict")
-    protocol = Protocol(size, "opencv_bilinear", (), "") if size else PROTOCOLS["correct"]
     networks = {name: network(name) for name in ("fid_inception", "resnet3d", "i3d")}
-    evaluator = Evaluator(metrics, networks, protocol, LocalDevices(__import__("jax").devices()[:1]))
+    evaluator = Evaluator(metrics, networks, PROTOCOLS["correct"], LocalDevices(jax.devices()[:1]))
     results = evaluator.measure(pairs[0])
     for pair in pairs[1:]:
         results = results.merge(evaluator.measure(pair))
@@ -191,8 +194,6 @@ def test_two_hosts_give_the_same_report_as_one(videos, converted):
         "from champ_jax.evaluate import main\n"
         "main(sys.argv[3:])\n"
     )
-    import socket
-
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
@@ -202,4 +203,23 @@ def test_two_hosts_give_the_same_report_as_one(videos, converted):
         subprocess.Popen([sys.executable, "-c", program, port, str(rank), *command], env=environment) for rank in (0, 1)
     ]
     assert [host.wait(timeout=600) for host in hosts] == [0, 0]
-    assert json.loads((videos / "two" / "report.json").read_text()) == single
+    both = json.loads((videos / "two" / "report.json").read_text())
+    assert both["metrics"] == pytest.approx(single["metrics"], rel=1e-6)
+    assert both["videos"] == [
+        video | {"metrics": pytest.approx(video["metrics"], rel=1e-6)} for video in single["videos"]
+    ]
+    assert {key: both[key] for key in ("absent", "resized", "remarks")} == {
+        key: single[key] for key in ("absent", "resized", "remarks")
+    }
+
+
+def test_the_papers_tables_are_measured_in_their_columns():
+    """Each table's config asks for exactly the columns that are printed next to it."""
+    for number, name in ((1, "tiktok"), (2, "unseen"), (3, "guidance"), (4, "attention")):
+        config = cli.load_config_file(str(ROOT / "configs" / "tables" / f"table{number}.py"))
+        table = published_tables.table(config.published)
+        assert config.published == name
+        assert metric_names(config.metrics, ()) == metric_names(table.columns, ())
+        assert config.protocol == "tiktok"
+    default = cli.load_config_file(str(ROOT / "configs" / "evaluate.py"))
+    assert default == get_config()
