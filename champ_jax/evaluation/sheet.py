@@ -1,6 +1,5 @@
 """The page of the worst frames: ground truth, prediction and their difference side by side."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -56,7 +55,7 @@ def draw_sheet(
     font = ImageFont.load_default()
     rows = []
     for video, index, value in frames:
-        truth, prediction = next(itertools.islice(pairs[video].read(), index, None))
+        truth, prediction = pairs[video].truth.frame(index), pairs[video].prediction.frame(index)
         size = protocol.size or truth.shape[:2]
         resampled = getattr(resize, protocol.resize)
         truth, prediction = resampled(truth, *size), resampled(prediction, *size)

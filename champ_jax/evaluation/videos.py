@@ -1,6 +1,7 @@
 """Finds and reads the videos to compare: folders of frames or video files, matched by name."""
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,12 @@ class Video:
     def read(self) -> Iterator[np.ndarray]:
         """The frames, uint8 (H, W, 3), one in memory at a time."""
         return map(read_image, self.frames) if self.frames else read_video(self.path)
+
+    def frame(self, index: int) -> np.ndarray:
+        """One frame; of a video file, everything before it is decoded too."""
+        if self.frames:
+            return read_image(self.frames[index])
+        return next(itertools.islice(self.read(), index, None))
 
     def frame_name(self, index: int) -> str:
         """How messages name a frame."""

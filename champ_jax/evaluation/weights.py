@@ -165,10 +165,11 @@ def convert(source: str | Path, output: str | Path) -> dict[str, list[str]]:
     with atomic_path(output) as folder:
         folder.mkdir()
         for name, paths in networks.items():
+            needed = {_published_key(path) for path, _ in nnx.to_flat_state(_state(name))}
             tensors: dict[str, np.ndarray] = {}
             for path in paths:
-                with open_tensors(path) as file:
-                    tensors |= {key: file.read(key) for key in file.tensors}
+                with open_tensors(path) as file:  # classifiers stay unread
+                    tensors |= {key: file.read(key) for key in file.tensors if key.lower() in needed}
             save_file(from_published(name, tensors, " and ".join(map(str, paths))), folder / f"{name}.safetensors")
         sources = {name: [path.name for path in paths] for name, paths in networks.items()}
         about = {"kind": "evaluation networks", "sources": sources}

@@ -1,6 +1,8 @@
 """Published files of evaluation networks: told apart by content, converted, or refused with the reason."""
 
 import json
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -105,3 +107,10 @@ def test_every_published_tensor_has_its_place(name):
     shapes = {key: np.broadcast_to(np.float32(0), shape) for key, shape in KEYS[name].items()}
     used = weights.from_published(name, shapes)
     assert len(unused) - len(used) == (2 if name in ("resnet3d", "fid_inception") else 0)
+
+
+def test_the_conversion_tool_knows_these_files(alexnet, tmp_path, capsys):
+    tool = runpy.run_path(str(Path(__file__).parent.parent.parent / "tools" / "convert_weights.py"))
+    tool["main"]([f"--source={alexnet}", f"--output={tmp_path / 'weights'}"])
+    assert "lpips_alex  from alexnet-owt.pth, alex.pth" in capsys.readouterr().out
+    assert weights.load(tmp_path / "weights", "lpips_alex") is not None
