@@ -127,5 +127,7 @@ def test_the_worst_frames_come_first_and_from_more_than_one_video():
     values = {"bad": {"psnr": np.arange(50.0)}, "good": {"psnr": np.arange(60.0, 90.0)}}
     metric, chosen = worst_frames(Results(values=values), 6)
     assert metric == "psnr"
-    assert chosen == [("bad", k, float(k)) for k in range(5)] + [("good", 0, 60.0)]
+    assert chosen == [("bad", k, float(k)) for k in range(0, 40, 8)] + [("good", 0, 60.0)]
+    short = Results(values={"v": {"psnr": np.arange(5.0)}})
+    assert worst_frames(short, 4)[1] == [("v", k, float(k)) for k in range(4)]
     assert worst_frames(Results(values={"v": {"flicker": np.ones(3)}}), 4) is None
