@@ -11,6 +11,7 @@ Which file is which is told by the tensors inside, so names do not matter:
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -105,15 +106,19 @@ _EVIDENCE = (
 )
 
 
+# Channels of the taps that LPIPS's linear layers read; SqueezeNet's file, which lies beside them, has other ones.
+_LINEAR = re.compile(r"lin\d\.model\.1\.weight")
+_LINEAR_WIDTHS = {(64, 128, 256, 512, 512): "lpips_vgg", (64, 192, 384, 256, 256): "lpips_alex"}
+
+
 def recognise(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, str] | None:
     """What a published file is, from {key: shape}: (network, 'all', 'backbone' or 'linear'), None if none of them."""
     for key, dimensions, name in _EVIDENCE:
         if len(shapes.get(key, ())) == dimensions:
             return name, "all"
-    # The second linear layer reads the backbone's second tap: 128 channels in VGG16, 192 in AlexNet.
-    linear = shapes.get("lin1.model.1.weight", ())
-    if linear in ((1, 128, 1, 1), (1, 192, 1, 1)):
-        return ("lpips_vgg" if linear[1] == 128 else "lpips_alex"), "linear"
+    widths = tuple(shape[1] for key, shape in sorted(shapes.items()) if _LINEAR.fullmatch(key) and len(shape) == 4)
+    if widths in _LINEAR_WIDTHS:
+        return _LINEAR_WIDTHS[widths], "linear"
     if shapes.get("features.0.weight") == (64, 3, 11, 11):
         return "lpips_alex", "backbone"
     if shapes.get("features.0.weight") == (64, 3, 3, 3) and shapes.get("features.28.weight") == (512, 512, 3, 3):

@@ -49,6 +49,9 @@ def test_files_are_known_by_their_tensors():
         assert weights.recognise(linear) == (name, "linear")
         assert weights.recognise(backbone) == (name, "backbone")
     assert weights.recognise({"conv_in.weight": (320, 4, 3, 3)}) is None
+    # LPIPS 0.1 also comes with SqueezeNet, whose first layers are as wide as VGG16's.
+    squeeze = {f"lin{k}.model.1.weight": (1, c, 1, 1) for k, c in enumerate((64, 128, 256, 384, 384, 512, 512))}
+    assert weights.recognise(squeeze) is None
     # A two-dimensional ResNet has the three-dimensional one's names.
     assert weights.recognise({"layer1.0.conv1.weight": (64, 64, 1, 1)}) is None
 
