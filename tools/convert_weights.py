@@ -42,8 +42,11 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the initialisation")
     arguments = parser.parse_args(argv)
     if evaluation_weights.find_published(arguments.source):
-        for network, files in evaluation_weights.convert(arguments.source, arguments.output).items():
+        converted, lacking = evaluation_weights.convert(arguments.source, arguments.output)
+        for network, files in converted.items():
             print(f"{network}  from {', '.join(files)}")
+        for network, why in lacking.items():
+            print(f"{network}  left out: {why}")
         print(f"written: {arguments.output}")
         return
     arguments.conditions = [name.strip() for name in arguments.conditions.split(",") if name.strip()]

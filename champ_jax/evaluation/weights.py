@@ -147,26 +147,30 @@ def find_published(source: str | Path) -> dict[tuple[str, str], Path]:
     return found
 
 
-def convert(source: str | Path, output: str | Path) -> dict[str, list[str]]:
+def convert(source: str | Path, output: str | Path) -> tuple[dict[str, list[str]], dict[str, str]]:
     """Writes the networks whose published files lie in the folder `source` to `output`, whole or not at all.
 
     Returns:
-      {network: names of the files it was read from}.
+      {network: names of the files it was read from}, and {network: what it lacks} of those left out.
 
     Raises:
-      InputError: no file is a published one, half of an LPIPS network is missing, a tensor does not fit.
+      InputError: no network is complete, or a tensor does not fit.
     """
     found = find_published(source)
     if not found:
         raise InputError(f"{source}: holds no file of an evaluation network; docs/evaluation.md lists them")
     networks: dict[str, list[Path]] = {}
+    lacking: dict[str, str] = {}
     for name in (name for name in NETWORKS if any(name == other for other, _ in found)):
         parts = ["backbone", "linear"] if name.startswith("lpips") else ["all"]
-        for part in parts:
-            if (name, part) not in found:
-                have = next(path for (other, _), path in found.items() if other == name)
-                raise InputError(f"{have}: {name} needs its {part} weights too; put that file beside it")
-        networks[name] = [found[name, part] for part in parts]
+        absent = [part for part in parts if (name, part) not in found]
+        if absent:
+            have = next(path.name for (other, _), path in found.items() if other == name)
+            lacking[name] = f"{have} needs the file of the {absent[0]} weights beside it"
+        else:
+            networks[name] = [found[name, part] for part in parts]
+    if not networks:
+        raise InputError(f"{source}: " + "; ".join(f"{name}: {why}" for name, why in lacking.items()))
     with atomic_path(output) as folder:
         folder.mkdir()
         for name, paths in networks.items():
@@ -179,7 +183,7 @@ def convert(source: str | Path, output: str | Path) -> dict[str, list[str]]:
         sources = {name: [path.name for path in paths] for name, paths in networks.items()}
         about = {"kind": "evaluation networks", "sources": sources}
         (folder / "config.json").write_text(json.dumps(about, indent=2) + "\n")
-    return sources
+    return sources, lacking
 
 
 def load(folder: str | Path, name: str) -> nnx.Module | None:

@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,8 @@ def test_files_are_known_by_their_tensors():
 
 
 def test_convert_and_load(alexnet, tmp_path):
-    converted = weights.convert(alexnet, tmp_path / "weights")
+    converted, lacking = weights.convert(alexnet, tmp_path / "weights")
+    assert lacking == {}
     assert converted == {"lpips_alex": ["alexnet-owt.pth", "alex.pth"]}
     assert json.loads((tmp_path / "weights" / "config.json").read_text())["sources"] == converted
     model = weights.load(tmp_path / "weights", "lpips_alex")
@@ -67,11 +69,21 @@ def test_convert_and_load(alexnet, tmp_path):
     assert weights.load(tmp_path / "weights", "i3d") is None
 
 
+def test_a_complete_network_is_converted_beside_half_of_another(alexnet, tmp_path):
+    source = tmp_path / "both"
+    shutil.copytree(alexnet, source)
+    linear = {key: value for key, value in published("lpips_vgg").items() if key.startswith("lin")}
+    save(source / "vgg.pth", linear)
+    converted, lacking = weights.convert(source, tmp_path / "weights")
+    assert list(converted) == ["lpips_alex"]
+    assert lacking == {"lpips_vgg": "vgg.pth needs the file of the backbone weights beside it"}
+
+
 def test_half_a_network_is_refused_and_nothing_is_written(alexnet, tmp_path):
     source = tmp_path / "half"
     source.mkdir()
     (source / "alex.pth").write_bytes((alexnet / "alex.pth").read_bytes())
-    with pytest.raises(InputError, match=r"alex.pth: lpips_alex needs its backbone weights too"):
+    with pytest.raises(InputError, match=r"half: lpips_alex: alex.pth needs the file of the backbone weights beside it"):
         weights.convert(source, tmp_path / "weights")
     (source / "again.pth").write_bytes((alexnet / "alex.pth").read_bytes())
     with pytest.raises(InputError, match=r"alex.pth: again.pth is lpips_alex \(linear\) too"):
