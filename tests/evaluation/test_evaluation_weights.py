@@ -83,7 +83,7 @@ def test_half_a_network_is_refused_and_nothing_is_written(alexnet, tmp_path):
     source = tmp_path / "half"
     source.mkdir()
     (source / "alex.pth").write_bytes((alexnet / "alex.pth").read_bytes())
-    with pytest.raises(InputError, match=r"half: lpips_alex: alex.pth needs the file of the backbone weights beside it"):
+    with pytest.raises(InputError, match=r"half: lpips_alex: alex.pth needs the file of the backbone"):
         weights.convert(source, tmp_path / "weights")
     (source / "again.pth").write_bytes((alexnet / "alex.pth").read_bytes())
     with pytest.raises(InputError, match=r"alex.pth: again.pth is lpips_alex \(linear\) too"):
