@@ -4,7 +4,7 @@
   python tools/benchmark.py --model=full --size=512,768                inference at full size, random weights, one GPU
   python tools/benchmark.py --what=conditions --size=512               rendering the motion conditions
 
-Everything is compiled and run once before it counts, waits for the device, and is given as the median of --repeats runs.
+Everything is compiled and run once before it counts, waits for the device, and is a median over --repeats runs.
 Memory is the device's peak, or on a CPU what the compiled program holds (arguments, outputs, temporaries). "times as
 fast" compares with the PyTorch reference on one H100, where its figures are known for the same work.
 """

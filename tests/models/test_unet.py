@@ -14,6 +14,7 @@ from golden_weights import GOLDEN
 
 from champ_jax.errors import InputError
 from champ_jax.models.attention import Rows
+from champ_jax.models.keys import InitKeys
 from champ_jax.models.layers import Unused
 from champ_jax.models.unet import UNet, UNetConfig
 
@@ -174,7 +175,7 @@ def test_remat_changes_nothing_but_memory():
     token = jax.random.normal(jax.random.key(2), (1, 16))
 
     def gradient(remat):
-        model = UNet(config, remat=remat, rngs=nnx.Rngs(0))
+        model = UNet(config, remat=remat, rngs=InitKeys(0))
         graph, params, rest = nnx.split(model, nnx.Param, ...)
 
         def loss(params):
@@ -188,4 +189,4 @@ def test_remat_changes_nothing_but_memory():
         other = gradient(policy)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4), plain, other)
     with pytest.raises(InputError, match="remat=fulll"):
-        UNet(config, remat="fulll", rngs=nnx.Rngs(0))
+        UNet(config, remat="fulll", rngs=InitKeys(0))
