@@ -1,6 +1,6 @@
 """Times the drawing of conditions: every map of a frame of the open body (13,718 vertices), and its skeleton.
 
-  python tools/benchmark_conditions.py --image-size=512x512 --frames=48 --backend=jax
+  python tools/benchmark_conditions.py --size=512x512 --frames=48 --backend=jax
 
 Compilation is not counted. `busy` is the processor time of a frame, summed over cores: unlike the time that passes, it
 does not depend on what else the machine does.
@@ -24,13 +24,13 @@ from champ_jax.errors import InputError
 
 def main(argv: Sequence[str]) -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("--image-size", default="512x512", help="WxH of the maps")
+    parser.add_argument("--size", default="512x512", help="WxH of the maps")
     parser.add_argument("--frames", type=int, default=48, help="how many frames to draw")
     parser.add_argument("--backend", default="jax", help=f"one of {', '.join(BACKENDS)}")
     arguments = parser.parse_args(argv)
-    sides = arguments.image_size.lower().split("x")
+    sides = arguments.size.lower().split("x")
     if len(sides) != 2 or not all(side.isdigit() for side in sides):
-        raise InputError(f"--image-size={arguments.image_size}: want WxH, for example 512x512")
+        raise InputError(f"--size={arguments.size}: want WxH, for example 512x512")
     if arguments.frames < 1:
         raise InputError(f"--frames={arguments.frames}: want 1 or more")
     benchmark((int(sides[0]), int(sides[1])), arguments.frames, arguments.backend)
