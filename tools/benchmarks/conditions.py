@@ -3,8 +3,8 @@
 import dataclasses
 
 import numpy as np
-from benchmarks.timing import Row, measure
 
+from benchmarks.timing import Row, measure
 from champ_jax.body.authored import load_authored
 from champ_jax.body.motion import camera_points
 from champ_jax.body.smpl import load_body
