@@ -1,0 +1,1 @@
+"""Synthetic people: procedural looks, scenes and motions, drawn by the project's rasteriser with exact conditions."""

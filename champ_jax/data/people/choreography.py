@@ -13,7 +13,7 @@ from champ_jax.data.people.poses import to_rotations, within_limits
 FPS = 24.0
 _BLEND = 0.6  # seconds from one action to the next
 _SHORTEST = 1.6  # seconds of an action
-POSED_AT_ONCE = 8
+_POSED_AT_ONCE = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,8 +78,6 @@ def choreograph(motif: Motif, frames: int, reach: float = 1.0) -> tuple[np.ndarr
     sideways = np.diff(place[:, 2], prepend=0.0)
     x = np.cumsum(ahead * np.sin(yaw) + sideways * np.cos(yaw))
     z = np.cumsum(ahead * np.cos(yaw) - sideways * np.sin(yaw))
-    root = np.zeros((frames, 24, 3))
-    root[:, 0, 0], root[:, 0, 1] = angles[:, 0, 0], yaw
     turned = to_rotations(np.stack([np.zeros(frames), yaw, np.zeros(frames)], -1)[:, None])[:, 0]
     leaned = to_rotations(angles[:, :1] * [1, 0, 1])[:, 0]
     angles = within_limits(angles)
@@ -89,17 +87,17 @@ def choreograph(motif: Motif, frames: int, reach: float = 1.0) -> tuple[np.ndarr
 
 
 @jax.jit
-def _posed(model: BodyModel, rotations: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return smpl(model, jnp.zeros(10, jnp.float32), rotations)
+def _posed(model: BodyModel, betas: jax.Array, rotations: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return smpl(model, betas, rotations)
 
 
-def pose_frames(model: BodyModel, rotations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Poses a model whose shape is in its template: vertices (T, N, 3) and joints (T, 24, 3)."""
+def pose_frames(model: BodyModel, betas: np.ndarray, rotations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`smpl` over any number of frames, compiled once: vertices (T, N, 3) and joints (T, 24, 3) of (T, 24, 3, 3)."""
     vertices, joints = [], []
-    for start in range(0, len(rotations), POSED_AT_ONCE):
-        part = rotations[start : start + POSED_AT_ONCE].astype(np.float32)
-        padded = np.concatenate([part, np.repeat(part[-1:], POSED_AT_ONCE - len(part), axis=0)])
-        some, points = _posed(model, padded)
+    for start in range(0, len(rotations), _POSED_AT_ONCE):
+        part = rotations[start : start + _POSED_AT_ONCE].astype(np.float32)
+        padded = np.concatenate([part, np.repeat(part[-1:], _POSED_AT_ONCE - len(part), axis=0)])
+        some, points = _posed(model, jnp.asarray(betas, jnp.float32), padded)
         vertices.append(np.asarray(some)[: len(part)])
         joints.append(np.asarray(points)[: len(part)])
     return np.concatenate(vertices), np.concatenate(joints)
