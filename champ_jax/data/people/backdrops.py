@@ -90,8 +90,9 @@ def _floor(backdrop: Backdrop, x: np.ndarray, z: np.ndarray) -> np.ndarray:
     if backdrop.kind == "studio":
         return np.broadcast_to(tint[0], points.shape)
     if backdrop.kind == "meadow":
-        green = np.array([0.10, 0.22, 0.05]) + 0.08 * (number[2] - 0.5)
-        return green * (1 + 0.25 * grain + 0.12 * noise(points, 0.19, 1 + number[3])[:, None])
+        fresh, dry, sand = np.array([(0.09, 0.22, 0.05), (0.30, 0.27, 0.10), (0.55, 0.45, 0.30)])
+        ground = fresh + number[2] * (dry - fresh) if number[6] < 0.7 else sand * (0.7 + 0.5 * number[2])
+        return ground * (1 + 0.25 * grain + 0.12 * noise(points, 0.19, 1 + number[3])[:, None])
     if backdrop.kind == "street":
         size = 0.5 + 0.6 * number[2]
         edge = np.minimum(np.abs((x / size) % 1 - 0.5), np.abs((z / size) % 1 - 0.5)) * size
@@ -160,7 +161,8 @@ def _horizon(backdrop: Backdrop, direction: np.ndarray, across: np.ndarray, came
     angle = across / _FAR
     if backdrop.kind == "meadow":
         crown = 0.10 + 0.05 * np.sin(9 * angle + 6 * number[3]) + 0.03 * np.sin(23 * angle + 6 * number[4])
-        tree = np.array([0.07, 0.14, 0.05]) * (0.7 + 0.8 * number[5])
+        crown = (0.5 + number[7]) * crown
+        tree = (np.array([0.07, 0.14, 0.05]) if number[8] < 0.6 else 0.5 * backdrop.colors[0]) * (0.7 + 0.8 * number[5])
         shade = 1 + 0.25 * np.sin(31 * angle + 40 * up) * np.sin(17 * angle - 50 * up)
         return color + step(crown - up, 0.05)[:, None] * (tree * shade[:, None] - color)
     block = np.floor(angle / 0.22 + number[3])

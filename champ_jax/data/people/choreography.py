@@ -42,7 +42,7 @@ def draw_motif(rng: np.random.Generator, seconds: float) -> Motif:
         tuple(actions),
         tuple(draw_style(rng) for _ in actions),
         tuple(lengths),
-        float(rng.normal(0, 0.5) if rng.uniform() < 0.8 else rng.uniform(-np.pi, np.pi)),
+        float(rng.normal(0, 0.35) if rng.uniform() < 0.88 else rng.uniform(-np.pi, np.pi)),
     )
 
 
@@ -65,8 +65,8 @@ def choreograph(motif: Motif, frames: int, reach: float = 1.0) -> tuple[np.ndarr
         if name == motif.actions[0] and start == 0:
             share = np.clip((length - seconds) / _BLEND + 0.5, 0, 1)
         share = share * share * (3 - 2 * share)
-        # It begins before it is seen, at the latest when the one before it ends.
-        own, path = perform(name, np.maximum(seconds - start + _BLEND, 0), style)
+        # It begins before it is seen, while the one before it still goes on.
+        own, path = perform(name, np.maximum(seconds - start + (_BLEND if start else 0.0), 0), style)
         moved = np.gradient(np.concatenate([own[:, 0, 1:2], path[:, :2]], axis=1), axis=0)
         angles = angles + share[:, None, None] * own
         speed, height, total = speed + share[:, None] * moved, height + share * path[:, 2], total + share

@@ -10,7 +10,7 @@ import numpy as np
 from champ_jax.data.people import colors
 
 SHOTS = ("full", "half", "close")
-BACKDROPS = ("studio", "room", "room", "street", "meadow", "bokeh")
+BACKDROPS = ("studio", "studio", "room", "room", "room", "street", "meadow", "bokeh")
 _MARGIN = {"full": 0.90, "half": 0.92, "close": 0.86}  # of the half picture
 
 
@@ -69,7 +69,7 @@ def draw_camera(
       joints: (T, 24, 3) of the person in the world, metres. tops: (T, 3) the crown of the head.
       image_size: (W, H).
     """
-    yaw = rng.uniform(-0.6, 0.6) if rng.uniform() < 0.8 else rng.uniform(-np.pi, np.pi)
+    yaw = rng.uniform(-0.55, 0.55) if rng.uniform() < 0.88 else rng.uniform(-np.pi, np.pi)
     pitch = rng.uniform(-0.02, 0.16) if shot == "full" else rng.uniform(-0.06, 0.12)
     view = rng.uniform(0.32, 0.75)  # across the picture's longer side, radians
     spare = rng.uniform(1.0, 1.15)
@@ -115,8 +115,8 @@ class Backdrop:
     yaw: float
 
 
-def draw_backdrop(rng: np.random.Generator) -> Backdrop:
-    """A random backdrop."""
+def draw_backdrop(rng: np.random.Generator, joints: np.ndarray) -> Backdrop:
+    """A random backdrop, its wall behind wherever the joints (T, 24, 3) go."""
     tints = np.stack([colors.cloth(rng) for _ in range(6)])
     # Walls and floors are paler than clothes.
     pale = rng.uniform(0.25, 0.85, 6)[:, None]
@@ -125,6 +125,6 @@ def draw_backdrop(rng: np.random.Generator) -> Backdrop:
         kind=str(rng.choice(BACKDROPS)),
         colors=tints * (1 - pale) + pale * grey,
         numbers=rng.uniform(0, 1, 24),
-        wall=float(rng.uniform(0.9, 3.0)),
+        wall=float(np.hypot(joints[..., 0], joints[..., 2]).max() + rng.uniform(0.4, 2.4)),
         yaw=float(rng.normal(0, 0.15)),
     )

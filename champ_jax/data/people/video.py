@@ -111,11 +111,10 @@ def stage(settings: Settings, name: VideoName) -> Take:
         anatomy.body.space,
         source=name.folder,
     )
-    vertices, joints = pose_frames(anatomy.body, motion.betas, motion.rotations)
-    shift = motion.translation[:, None]
-    keypoints = whole_body_keypoints(vertices + shift, joints + shift, camera.focal, settings.size)
+    seen = [points + motion.translation[:, None] for points in pose_frames(anatomy.body, motion.betas, motion.rotations)]
+    keypoints = whole_body_keypoints(*seen, camera.focal, settings.size)
     motion = dataclasses.replace(motion, keypoints=keypoints)
-    return Take(identity, motion, camera, draw_light(rng), draw_backdrop(rng), shot, motif.actions)
+    return Take(identity, motion, camera, draw_light(rng), draw_backdrop(rng, joints), shot, motif.actions)
 
 
 def draw_images(take: Take) -> tuple[np.ndarray, np.ndarray]:
