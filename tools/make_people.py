@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (%(default)s)")
     parser.add_argument("--size", default="x".join(map(str, default.size)), help="WxH of the pictures (%(default)s)")
     parser.add_argument("--frames", type=int, default=default.frames, help="of each video, 24 a second (%(default)s)")
-    parser.add_argument("--extreme", action="store_true", help="shapes three to four deviations from the mean")
+    parser.add_argument("--extreme", action="store_true", help="tall or small, heavy or lean: far from the mean")
     parser.add_argument("--videos_per_identity", type=int, default=1, help="motions each person does (%(default)s)")
     parser.add_argument("--test_share", type=float, default=default.test_share, help="of the videos (%(default)s)")
     options = parser.parse_args(argv)

@@ -7,9 +7,18 @@ import numpy as np
 from champ_jax.data.people import colors
 from champ_jax.data.people.patterns import LOGOS, PATTERNS
 
-HAIR_STYLES = ("bald", "buzz", "short", "short", "bob", "long", "long", "ponytail", "bun", "afro", "cap")
-TOPS = ("tee", "tee", "tank", "longsleeve", "shirt", "jacket", "hoodie")
-BOTTOMS = ("trousers", "trousers", "jeans", "leggings", "shorts", "skirt", "dress")
+# Style -> how often men and women wear it.
+HAIR_STYLES = {
+    "bald": (2, 0), "buzz": (3, 0.3), "short": (4, 1), "bob": (0.3, 2), "long": (0.5, 3), "ponytail": (0.4, 2),
+    "bun": (0.3, 2), "afro": (0.8, 1), "cap": (1.5, 0.7),
+}  # fmt: skip
+TOPS = {"tee": (3, 3), "tank": (1, 2), "longsleeve": (2, 2), "shirt": (2, 1), "jacket": (1.5, 1.5), "hoodie": (1.5, 1)}
+BOTTOMS = {
+    "trousers": (3, 2), "jeans": (2, 2), "leggings": (0.4, 2), "shorts": (2, 1.5), "skirt": (0, 2), "dress": (0, 2),
+}  # fmt: skip
+# Directions of the open body's shape: bodies on the positive side of the sum of these two are women's.
+_FEMALE = (1, 2)
+_HEIGHT, _WEIGHT = 0, 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,16 +88,16 @@ def draw_identity(rng: np.random.Generator, *, extreme: bool = False) -> Identit
     """A random person.
 
     Args:
-      extreme: a shape three to four standard deviations from the mean along one of the two largest directions, and
-        anything within two along the others; else all within two.
+      extreme: tall or small (2 to 3 standard deviations of the shape space) and heavy or lean (3 to 4); else all within two.
     """
     betas = np.clip(rng.normal(0, 0.8, 10), -2, 2)
-    far = rng.integers(2), rng.choice([-1, 1]) * rng.uniform(3, 4)
+    far = rng.choice([-1, 1], 2) * rng.uniform([2.0, 3.0], [3.0, 4.0])
     if extreme:
-        betas[far[0]] = far[1]
+        betas[[_HEIGHT, _WEIGHT]] = far
+    woman = int(betas[list(_FEMALE)].sum() > 0)
     skin, hair = colors.skin(rng), colors.hair(rng)
-    top = _top(rng)
-    bottom = _bottom(rng, top)
+    top = _top(rng, woman)
+    bottom = _bottom(rng, top, woman)
     if bottom.kind == "dress":
         top = dataclasses.replace(
             top, kind="tank" if top.sleeve < 0.25 else "tee", lower=0.02, looseness=0.008,
@@ -105,8 +114,8 @@ def draw_identity(rng: np.random.Generator, *, extreme: bool = False) -> Identit
         hair=hair,
         eyes=colors.linear(colors.EYES[rng.integers(len(colors.EYES))]),
         lips=lips.astype(np.float32),
-        hair_style=HAIR_STYLES[rng.integers(len(HAIR_STYLES))],
-        beard=float(rng.uniform(0.4, 0.9)) if rng.uniform() < 0.18 else 0.0,
+        hair_style=_pick(rng, HAIR_STYLES, woman),
+        beard=float(rng.uniform(0.4, 0.9)) if rng.uniform() < 0.4 and not woman else 0.0,
         top=top,
         bottom=bottom,
         shoes=shoes,
@@ -118,8 +127,8 @@ def draw_identity(rng: np.random.Generator, *, extreme: bool = False) -> Identit
     )
 
 
-def _top(rng: np.random.Generator) -> Garment:
-    kind = str(rng.choice(TOPS))
+def _top(rng: np.random.Generator, woman: int) -> Garment:
+    kind = _pick(rng, TOPS, woman)
     color = colors.cloth(rng)
     second = colors.cloth(rng, color)
     accent = colors.cloth(rng, color, second)
@@ -145,8 +154,8 @@ def _top(rng: np.random.Generator) -> Garment:
     )
 
 
-def _bottom(rng: np.random.Generator, top: Garment) -> Garment:
-    kind = str(rng.choice(BOTTOMS))
+def _bottom(rng: np.random.Generator, top: Garment, woman: int) -> Garment:
+    kind = _pick(rng, BOTTOMS, woman)
     color = colors.cloth(rng, top.color)
     if kind == "jeans":
         color = colors.linear(np.array([52, 74, 118]) * rng.uniform(0.5, 1.5))
@@ -171,3 +180,8 @@ def _bottom(rng: np.random.Generator, top: Garment) -> Garment:
         back_color=color,
         flare=float(rng.uniform(0.1, 0.5)),
     )
+
+
+def _pick(rng: np.random.Generator, choices: dict[str, tuple[float, float]], woman: int) -> str:
+    weights = np.array([weight[woman] for weight in choices.values()])
+    return str(rng.choice(list(choices), p=weights / weights.sum()))

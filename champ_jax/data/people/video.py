@@ -117,12 +117,17 @@ def stage(settings: Settings, name: VideoName) -> Take:
     return Take(identity, motion, camera, draw_light(rng), draw_backdrop(rng, joints), shot, motif.actions)
 
 
-def draw_images(take: Take) -> tuple[np.ndarray, np.ndarray]:
-    """The pictures (T, H, W, 3) uint8 of a take, and (T, H, W) bool: where pixel centres see the dressed person."""
+def draw_images(take: Take, motion: Motion | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """The pictures (T, H, W, 3) uint8 of a take, and (T, H, W) bool: where pixel centres see the dressed person.
+
+    Args:
+      motion: some frames of the take's motion; all by default.
+    """
+    motion = take.motion if motion is None else motion
     outfit = dress(take.identity)
     renderer = PersonRenderer(take.identity, outfit, take.camera, take.light, take.backdrop)
-    vertices, _ = pose_frames(outfit.model, np.zeros(10), take.motion.rotations)
-    frames = [renderer.draw(points) for points in vertices + take.motion.translation[:, None]]
+    vertices, _ = pose_frames(outfit.model, np.zeros(10), motion.rotations)
+    frames = [renderer.draw(points) for points in vertices + motion.translation[:, None]]
     return np.stack([image for image, _ in frames]), np.stack([seen for _, seen in frames])
 
 
