@@ -1,18 +1,19 @@
 """Draws the contact sheet of docs/people.png: synthetic people, moving, and their conditions.
 
-  python tools/make_people_sheet.py --output=docs/people.png [--seed=S]
+python tools/make_people_sheet.py --output=docs/people.png [--seed=S]
 """
 
 from collections.abc import Sequence
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from champ_jax.cli import Parser, run
 from champ_jax.conditions import CONDITIONS, render_motion
 from champ_jax.data.people.anatomy import load_anatomy
 from champ_jax.data.people.video import Settings, VideoName, draw_images, stage
-from champ_jax.media import write_image
+from champ_jax.files import atomic_path
 
 _COLUMNS, _PEOPLE_ROWS, _STRIPS = 9, 4, 4
 
@@ -33,7 +34,8 @@ def main(argv: Sequence[str]) -> None:
         for number in range(_STRIPS):
             rows.append(_strip(options.seed, _COLUMNS * _PEOPLE_ROWS + number))
             bar.update()
-    write_image(options.output, np.concatenate(rows))
+    with atomic_path(options.output) as path:  # 256 colours keep the file small
+        Image.fromarray(np.concatenate(rows)).quantize(256).save(path, optimize=True)
 
 
 def _person(seed: int, number: int) -> np.ndarray:

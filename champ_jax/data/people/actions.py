@@ -1,7 +1,7 @@
 """What people do: cycles and transitions, each a function of time that gives joint angles and a path.
 
-An action takes `seconds` (T,) from its start and the `Style` it is done in, and returns angles (T, 24, 3) as in `poses`,
-the root's turn about the vertical in [0, 1], and (T, 3) `path`: metres ahead, sideways, and above the ground.
+An action takes `seconds` (T,) from its start and the `Style` it is done in, and returns angles (T, 24, 3) as in
+`poses` (the root's about y is the turn on the spot) and a path (T, 3): metres ahead, sideways, and above the ground.
 """
 
 import dataclasses
@@ -115,7 +115,9 @@ def _gait(seconds, style, *, cycles, stride, thigh, swing, arms, elbow):
         knee = 0.12 + swing * amplitude * coming
         angles[:, _J[f"{side}_knee"], 0] = knee
         push = np.clip(-forward, 0, None)
-        angles[:, _J[f"{side}_ankle"], 0] = 0.35 * push * np.clip(-np.cos(own) + 0.3, 0, 1) - 0.10 * np.clip(forward, 0, 1)
+        angles[:, _J[f"{side}_ankle"], 0] = 0.35 * push * np.clip(-np.cos(own) + 0.3, 0, 1) - 0.10 * np.clip(
+            forward, 0, 1
+        )
         angles[:, _J[f"{side}_shoulder"], 0] += arms * amplitude * forward
         angles[:, _J[f"{side}_elbow"], 1] -= sign * elbow * (0.7 + 0.3 * -forward)
     turn = np.sin(phase)

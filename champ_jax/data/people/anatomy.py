@@ -79,7 +79,11 @@ def load_anatomy() -> Anatomy:
     valence = np.float32(np.bincount(faces.ravel()).max())
     normals = np.asarray(vertex_normals(body.v_template, body.faces, valence))
     pieces = _pieces(len(points), faces)
-    arms = [JOINT_NAMES.index(f"{side}_{name}") for side in ("left", "right") for name in ("shoulder", "elbow", "wrist", "hand")]
+    arms = [
+        JOINT_NAMES.index(f"{side}_{name}")
+        for side in ("left", "right")
+        for name in ("shoulder", "elbow", "wrist", "hand")
+    ]
     landmarks, landmark_weights = _landmarks(points, normals, pieces)
     return Anatomy(
         body=body,
@@ -114,7 +118,9 @@ def _landmarks(points: np.ndarray, normals: np.ndarray, pieces: np.ndarray) -> t
     other = (np.array(_EYE) * mirror)[[3, 2, 1, 0, 5, 4]]
     face = np.concatenate([jaw, brows, _BRIDGE, _NOSTRILS, _EYE, other, _LIPS, _INNER_LIPS])
     skin = pieces == BODY
-    head = np.flatnonzero(skin & (points[:, 1] > 0.54) & (points[:, 2] > 0.02) & (normals[:, 2] > 0) & (np.abs(points[:, 0]) < 0.09))
+    head = np.flatnonzero(
+        skin & (points[:, 1] > 0.54) & (points[:, 2] > 0.02) & (normals[:, 2] > 0) & (np.abs(points[:, 0]) < 0.09)
+    )
     hand = np.array([_WRIST, *(joint for finger in _FINGERS for joint in finger)])
     hands = np.flatnonzero(skin & (points[:, 0] > 0.64))
     foot = np.flatnonzero(skin & (points[:, 1] < -0.8) & (points[:, 0] > 0))

@@ -123,9 +123,7 @@ def _wall(backdrop: Backdrop, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         color += step(np.abs((x / (0.2 + 0.3 * number[8])) % 1 - 0.5) - 0.25, 0.05)[:, None] * 0.35 * (tint[3] - color)
     elif number[7] < 0.45:  # bricks
         row = np.floor(y / 0.12)
-        edge = np.minimum(
-            0.06 - np.abs(y - 0.12 * row - 0.06), 0.15 - np.abs((x + 0.15 * (row % 2)) % 0.3 - 0.15)
-        )
+        edge = np.minimum(0.06 - np.abs(y - 0.12 * row - 0.06), 0.15 - np.abs((x + 0.15 * (row % 2)) % 0.3 - 0.15))
         tone = 0.85 + 0.3 * ((np.sin(row * 3.1 + np.floor((x + 0.15 * (row % 2)) / 0.3) * 7.7) * 4375.85) % 1)
         color = color * tone[:, None]
         color += step(0.008 - edge, 0.008)[:, None] * (0.5 * (0.6 + color) - color)

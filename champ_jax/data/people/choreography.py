@@ -53,15 +53,17 @@ def choreograph(motif: Motif, frames: int, reach: float = 1.0) -> tuple[np.ndarr
       reach: by how much the way over the ground is scaled; 0 keeps on the spot.
 
     Returns:
-      angles (T, 24, 3) within the limits of `poses`, the root's at 0; root rotations (T, 3, 3) in the world; path (T, 3):
-      x and z of the pelvis, metres, and the height of the lowest point above the ground.
+      angles (T, 24, 3) within the limits of `poses`, the root's at 0; root rotations (T, 3, 3) in the world; and a path
+      (T, 3): x and z of the pelvis, metres, and the height of the lowest point above the ground.
     """
     seconds = np.arange(frames) / FPS
     starts = np.concatenate([[0.0], np.cumsum(motif.seconds)])[:-1]
     angles, speed, total, height = 0.0, 0.0, 0.0, 0.0
     for name, style, start, length in zip(motif.actions, motif.styles, starts, motif.seconds):
         # Every action fades in and out; shares are normalised below.
-        share = np.clip((seconds - start) / _BLEND + 0.5, 0, 1) * np.clip((start + length - seconds) / _BLEND + 0.5, 0, 1)
+        share = np.clip((seconds - start) / _BLEND + 0.5, 0, 1) * np.clip(
+            (start + length - seconds) / _BLEND + 0.5, 0, 1
+        )
         if name == motif.actions[0] and start == 0:
             share = np.clip((length - seconds) / _BLEND + 0.5, 0, 1)
         share = share * share * (3 - 2 * share)

@@ -98,8 +98,8 @@ def _claim(output: Path, settings: Settings) -> None:
     if not isinstance(there, dict) or there != record:
         differing = [key for key in record if not isinstance(there, dict) or there.get(key) != record[key]]
         raise InputError(
-            f"{output}: holds people made with another {', '.join(differing) or 'version'} ({RECORD}); name another output "
-            "or give the same options"
+            f"{output}: holds people made with another {', '.join(differing) or 'version'} ({RECORD}); name another "
+            "output or give the same options"
         )
 
 

@@ -63,7 +63,7 @@ class Identity:
       skin, hair, eyes, lips: (3,) colours in linear light.
       hair_style: one of `HAIR_STYLES`. beard: 0 (none) to 1.
       top, bottom: clothes.
-      shoes, sole, socks: (3,) colours. shoe_height, sock_height: heights at which they end.
+      shoes, sole, socks: (3,) colours. shoe_height, sock_height: where they end; below the body, none are worn.
       phase: of the cloth's folds.
     """
 
@@ -88,7 +88,8 @@ def draw_identity(rng: np.random.Generator, *, extreme: bool = False) -> Identit
     """A random person.
 
     Args:
-      extreme: tall or small (2 to 3 standard deviations of the shape space) and heavy or lean (3 to 4); else all within two.
+      extreme: tall or small (2 to 3 standard deviations of the shape space) and heavy or lean (3 to 4); else all are
+        within 2.
     """
     betas = np.clip(rng.normal(0, 0.8, 10), -2, 2)
     far = rng.choice([-1, 1], 2) * rng.uniform([2.0, 3.0], [3.0, 4.0])

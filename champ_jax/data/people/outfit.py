@@ -119,8 +119,10 @@ def _thickness(identity: Identity, anatomy: Anatomy) -> np.ndarray:
 
 
 def _shoe_shape(identity: Identity, anatomy: Anatomy) -> np.ndarray:
-    """(V, 3) toes run together into a cap, the sole is flat."""
+    """(V, 3) how shoes are larger than feet: toes run together into a cap, the sole is thick."""
     y = anatomy.points[:, 1]
+    if identity.shoe_height < y.min():
+        return np.zeros_like(anatomy.points)
     toes = regions.smooth(anatomy.points[:, 2] - 0.05, 0.05) * (y < -0.84)
     lift = 0.012 * toes * np.clip((y + 0.924) / 0.02, 0, 1)
     sole = np.where(y < -0.90, -0.006, 0.0)
@@ -192,9 +194,7 @@ def _knot(identity: Identity, rest: np.ndarray, joints: np.ndarray) -> tuple[np.
     head = joints[_J["head"]]
     if identity.hair_style not in ("bun", "ponytail"):
         return np.tile(head, (rows * columns, 1)), weights
-    theta, phi = np.meshgrid(
-        np.linspace(0, np.pi, rows), 2 * np.pi * np.arange(columns) / columns, indexing="ij"
-    )
+    theta, phi = np.meshgrid(np.linspace(0, np.pi, rows), 2 * np.pi * np.arange(columns) / columns, indexing="ij")
     ball = np.stack([np.sin(theta) * np.sin(phi), np.cos(theta), np.sin(theta) * np.cos(phi)], axis=-1)
     if identity.hair_style == "bun":
         vertices = head + [0, 0.135, -0.085] + ball * 0.048

@@ -1,7 +1,7 @@
 """Joint angles, their limits, and key poses.
 
-A pose is (24, 3): radians about x, y and z of each joint, R = R_x R_y R_z, in SMPL's rest frame (a T-pose facing +z). So
-a thigh comes forward by negative x, a knee bends by positive x, the left arm hangs by negative z, swings by x about the
+A pose is (24, 3): radians about x, y and z of each joint, R = R_x R_y R_z, in SMPL's rest frame (a T-pose facing +z).
+So a thigh comes forward by negative x, a knee bends by positive x, the left arm hangs by negative z, swings by x about the
 shoulders' line, the left elbow bends by negative y, or upwards by positive z. The right side is the left one with y and
 z negated.
 """
@@ -65,7 +65,12 @@ def pose(**turns: tuple[float, float, float]) -> np.ndarray:
     """A pose (24, 3) of named joints; `both_NAME` gives the left one, the right one mirrored. Others are at rest:
     standing, arms hanging."""
     angles = np.zeros((len(JOINT_NAMES), 3))
-    given = {"both_shoulder": (0.0, 0.0, -1.22), "both_elbow": (0.0, -0.22, 0.0), "both_hand": (0.0, 0.0, -0.25), **turns}
+    given = {
+        "both_shoulder": (0.0, 0.0, -1.22),
+        "both_elbow": (0.0, -0.22, 0.0),
+        "both_hand": (0.0, 0.0, -0.25),
+        **turns,
+    }
     for name, (x, y, z) in given.items():
         if name.startswith("both_"):
             angles[_J[name.replace("both_", "left_")]] = x, y, z

@@ -4,6 +4,8 @@ import numpy as np
 
 from champ_jax.data.people.identity import Garment, Identity
 
+_EARLOBES = 0.57  # nothing worn on the trunk reaches higher
+
 
 def top(garment: Garment, points: np.ndarray) -> np.ndarray:
     """A garment of the upper body over canonical points (N, 3)."""
@@ -11,11 +13,11 @@ def top(garment: Garment, points: np.ndarray) -> np.ndarray:
     front = np.clip(z / 0.06, 0, 1)
     if garment.kind == "tank":
         neck = 0.42 + 1.1 * np.maximum(x - 0.04, 0) - 0.05 * front - y
-        straps = np.maximum(neck, 0.035 - np.abs(x - 0.105))
+        straps = np.maximum(neck, np.minimum(0.035 - np.abs(x - 0.105), _EARLOBES - y))
         return np.minimum.reduce([garment.sleeve - x, y - garment.lower, np.maximum(straps, 0.40 - y)])
-    dip = 0.045 if garment.kind != "shirt" else 0.16 * np.clip(1 - x / 0.07, 0, 1)
+    dip = 0.16 * np.clip(1 - x / 0.07, 0, 1) if garment.kind == "shirt" else 0.05 * np.clip(1 - (x / 0.085) ** 2, 0, 1)
     # A neckline is a height, lower in front; beyond the neck everything is covered.
-    neck = np.maximum(garment.upper - dip * front - y, x - 0.085)
+    neck = np.maximum(garment.upper - dip * front - y, np.minimum(x - 0.085, _EARLOBES - y))
     return np.minimum.reduce([garment.sleeve - x, y - garment.lower, neck])
 
 

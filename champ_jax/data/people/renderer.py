@@ -1,7 +1,7 @@
 """Draws dressed people: the project's rasteriser finds what each sample sees, the rest is shading.
 
-Samples lie on a lattice of half pixels, (2 W + 1) x (2 H + 1), and pictures are its tent-filtered half: so that edges are
-smooth, and every pixel's own centre, where the condition maps are sampled, is one of the samples.
+Samples lie on a lattice of half pixels, (2 W + 1) x (2 H + 1), and pictures are its tent-filtered half: so that edges
+are smooth, and every pixel's own centre, where the condition maps are sampled, is one of the samples.
 """
 
 from functools import partial
@@ -141,7 +141,10 @@ def _weights(vertices, corner, hit, focal, lattice) -> np.ndarray:
     """(N, 3) perspective-correct weights of the corners at lattice samples `hit`."""
     points = vertices[corner].astype(np.float64)
     ray = np.stack(
-        [(hit % lattice[0] + 0.5 - lattice[0] / 2) / (2 * focal), (hit // lattice[0] + 0.5 - lattice[1] / 2) / (2 * focal)],
+        [
+            (hit % lattice[0] + 0.5 - lattice[0] / 2) / (2 * focal),
+            (hit // lattice[0] + 0.5 - lattice[1] / 2) / (2 * focal),
+        ],
         axis=-1,
     )
     ray = np.concatenate([ray, np.ones((len(hit), 1))], axis=1)

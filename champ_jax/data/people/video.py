@@ -111,7 +111,9 @@ def stage(settings: Settings, name: VideoName) -> Take:
         anatomy.body.space,
         source=name.folder,
     )
-    seen = [points + motion.translation[:, None] for points in pose_frames(anatomy.body, motion.betas, motion.rotations)]
+    seen = [
+        points + motion.translation[:, None] for points in pose_frames(anatomy.body, motion.betas, motion.rotations)
+    ]
     keypoints = whole_body_keypoints(*seen, camera.focal, settings.size)
     motion = dataclasses.replace(motion, keypoints=keypoints)
     return Take(identity, motion, camera, draw_light(rng), draw_backdrop(rng, joints), shot, motif.actions)
