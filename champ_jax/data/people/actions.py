@@ -14,6 +14,7 @@ from champ_jax.data.people.poses import GESTURES, mirrored, pose
 
 _J = {name: number for number, name in enumerate(JOINT_NAMES)}
 _TURN = 2 * np.pi
+_LEG = 0.83  # metres from the mean body's hip to its ankle
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,12 +80,12 @@ def stand(seconds: np.ndarray, style: Style):
 
 def walk(seconds: np.ndarray, style: Style):
     """Walks ahead; swings the arms."""
-    return _gait(seconds, style, cycles=0.9, stride=1.25, thigh=0.42, swing=0.9, arms=0.45, elbow=0.35)
+    return _gait(seconds, style, cycles=0.9, thigh=0.42, swing=0.9, arms=0.45, elbow=0.35)
 
 
 def run(seconds: np.ndarray, style: Style):
     """Jogs ahead."""
-    angles, path = _gait(seconds, style, cycles=1.35, stride=1.9, thigh=0.6, swing=1.5, arms=0.6, elbow=1.45)
+    angles, path = _gait(seconds, style, cycles=1.35, thigh=0.6, swing=1.5, arms=0.6, elbow=1.45)
     angles[:, _J["spine1"], 0] += 0.12
     path[:, 2] += 0.05 * np.abs(np.sin(_TURN * (1.35 * style.tempo * seconds + style.phase)))
     return angles, path
@@ -92,23 +93,25 @@ def run(seconds: np.ndarray, style: Style):
 
 def march(seconds: np.ndarray, style: Style):
     """Marches on the spot with high knees."""
-    angles, path = _gait(seconds, style, cycles=0.9, stride=0.0, thigh=0.25, swing=1.0, arms=0.7, elbow=0.7)
+    angles, path = _gait(seconds, style, cycles=0.9, thigh=0.0, swing=0.0, arms=0.7, elbow=0.7)
     phase = _TURN * (0.9 * style.tempo * seconds + style.phase)
     for side, sign in (("left", 1), ("right", -1)):
         lift = style.amplitude * np.clip(np.sin(sign * phase), 0, None)
-        angles[:, _J[f"{side}_hip"], 0] -= 0.8 * lift
-        angles[:, _J[f"{side}_knee"], 0] += 0.8 * lift
+        angles[:, _J[f"{side}_hip"], 0] -= 0.95 * lift
+        angles[:, _J[f"{side}_knee"], 0] += 1.2 * lift
     return angles, path
 
 
-def _gait(seconds, style, *, cycles, stride, thigh, swing, arms, elbow):
+def _gait(seconds, style, *, cycles, thigh, swing, arms, elbow):
+    """Steps: the thighs go `thigh` radians ahead and back, half a cycle apart; the path is what the legs reach."""
     angles, path = _still(seconds)
     cycles = cycles * style.tempo
     phase = _TURN * (cycles * seconds + style.phase)
     amplitude = style.amplitude
     for side, sign in (("left", 1), ("right", -1)):
         own = phase if sign > 0 else phase + np.pi
-        forward = np.sin(own)
+        # Nearly a triangle wave: the foot on the ground goes back as fast as the body comes ahead.
+        forward = np.arcsin(0.95 * np.sin(own)) / np.arcsin(0.95)
         angles[:, _J[f"{side}_hip"], 0] = -thigh * amplitude * forward - 0.08
         # The knee bends while its leg comes forward.
         coming = np.clip(np.cos(own), 0, None) ** 1.5
@@ -124,7 +127,7 @@ def _gait(seconds, style, *, cycles, stride, thigh, swing, arms, elbow):
     angles[:, _J["spine1"], 1] -= 0.06 * turn
     angles[:, _J["spine3"], 1] += 0.14 * turn * amplitude
     angles[:, _J["neck"], 1] -= 0.06 * turn
-    path[:, 0] = stride * cycles * seconds * amplitude
+    path[:, 0] = 4 * _LEG * np.sin(thigh * amplitude) * cycles * seconds
     return angles, path
 
 

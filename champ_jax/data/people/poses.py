@@ -1,9 +1,9 @@
 """Joint angles, their limits, and key poses.
 
 A pose is (24, 3): radians about x, y and z of each joint, R = R_x R_y R_z, in SMPL's rest frame (a T-pose facing +z).
-So a thigh comes forward by negative x, a knee bends by positive x, the left arm hangs by negative z, swings by x about the
-shoulders' line, the left elbow bends by negative y, or upwards by positive z. The right side is the left one with y and
-z negated.
+So a thigh comes forward by negative x, a knee bends by positive x, the left arm hangs by negative z and swings by x
+about the shoulders' line, the left elbow bends by negative y, or upwards by positive z. The right side is the left one
+with y and z negated.
 """
 
 import numpy as np

@@ -44,9 +44,11 @@ def test_joints_stay_within_their_limits(takes):
 def test_limits_are_those_of_people():
     """Knees do not bend backwards, necks do not turn round, and both sides can do the same."""
     limit = dict(zip(JOINT_NAMES, LIMITS))
-    assert limit["left_knee"][0, 0] == 0 and limit["left_knee"][0, 1] < np.radians(150)
+    assert limit["left_knee"][0, 0] == 0
+    assert limit["left_knee"][0, 1] < np.radians(150)
     assert abs(limit["neck"][1]).max() + abs(limit["head"][1]).max() < np.radians(95)
-    assert (LIMITS[..., 0] <= 0).all() and (LIMITS[..., 1] >= 0).all()
+    assert (LIMITS[..., 0] <= 0).all()
+    assert (LIMITS[..., 1] >= 0).all()
     angles = np.random.default_rng(1).uniform(-4, 4, (50, 24, 3))
     np.testing.assert_allclose(within_limits(mirrored(angles)), mirrored(within_limits(angles)))
 
