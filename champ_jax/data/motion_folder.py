@@ -15,7 +15,7 @@ from PIL import Image
 
 from champ_jax.data.semantic_colors import semantic_complaint
 from champ_jax.errors import InputError
-from champ_jax.media import list_images, read_image
+from champ_jax.media import list_images, read_image, resize_image
 
 CONDITIONS = ("depth", "normal", "semantic_map", "dwpose")
 MASKED = "semantic_map"  # this condition is zeroed wherever the mask is 0
@@ -114,14 +114,14 @@ class MotionFolder:
         image = read_image(self._files[condition][name])
         if condition == MASKED:
             image = image * self._mask(name, image.shape[:2])[..., None]
-        return image if size is None else resize(image, size)
+        return image if size is None else resize_image(image, size)
 
     def _mask(self, name: str, shape: tuple[int, int]) -> np.ndarray:
         """(H, W) bool, resized to `shape` if need be."""
         path = self._files["mask"][name]
         mask = read_image(path, "L")
         if mask.shape != shape:
-            mask = np.asarray(Image.fromarray(mask).resize(shape[::-1], Image.Resampling.NEAREST))
+            mask = resize_image(mask, shape[::-1], "nearest")
         return mask > (0 if path.suffix.lower() == ".png" else 127)  # lossy files have no exact 0
 
     def _index(self, kinds: Sequence[str]) -> dict[str, dict[str, Path]]:
@@ -176,13 +176,6 @@ def parse_frames(frames: str | None, count: int, source: str) -> range:
     if not taken:
         raise InputError(f"frames={frames}: takes none of the {count} frames of {source}")
     return taken
-
-
-def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bicubic resizing (Pillow's, antialiased) of (H, W, 3) uint8 to size (width, height)."""
-    if image.shape[1::-1] == tuple(size):
-        return image
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
 
 
 def natural_key(name: str) -> list[tuple[int, int | str]]:
