@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 import av
 import numpy as np
@@ -26,17 +27,22 @@ def read_image(path: str | os.PathLike, mode: str = "RGB") -> np.ndarray:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    return np.asarray(decode_image(path, mode, str(path)))
+
+
+def decode_image(file: str | os.PathLike | IO[bytes], mode: str, name: str) -> Image.Image:
+    """Decodes a picture file, as `read_image` does, from a path or from memory; `name` is what a message calls it."""
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             image.load()
             if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
                 rgba = image.convert("RGBA")
                 flat = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
                 flat.alpha_composite(rgba)
                 image = flat
-            return np.asarray(image.convert(mode))
+            return image.convert(mode)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: not a readable picture ({error})") from error
+        raise InputError(f"{name}: not a readable picture ({error})") from error
 
 
 def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
