@@ -1,4 +1,4 @@
-"""A function over many items: in processes of this machine, or on an Apache Beam runner where one machine is too few."""
+"""A function over many items: in processes of this machine, or on an Apache Beam runner where that is too little."""
 
 import json
 import multiprocessing
