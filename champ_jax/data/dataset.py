@@ -177,12 +177,12 @@ def _digest(videos: Sequence[Video]) -> str:
 
 
 def decode(record: dict[str, Any], kinds: Sequence[str]) -> dict[str, Image.Image]:
-    """{kind: RGB picture} of a record; the semantic map is zeroed wherever the mask is 0.
+    """{kind: picture} of a record, RGB, or L where the file is grey; the semantic map is zeroed where the mask is 0.
 
     Raises:
       InputError: a picture is damaged; names video, kind and frame.
     """
-    pictures = {kind: _picture(record, kind, "RGB") for kind in kinds}
+    pictures = {kind: _picture(record, kind, "RGB" if kind in ("images", MASKED) else None) for kind in kinds}
     if MASKED in pictures:
         pictures[MASKED] = Image.fromarray(np.asarray(pictures[MASKED]) * _mask(record)[..., None])
     return pictures
@@ -204,6 +204,6 @@ def text(record: dict[str, Any], name: str) -> str:
     return record[name].decode()
 
 
-def _picture(record: dict[str, Any], kind: str, mode: str) -> Image.Image:
+def _picture(record: dict[str, Any], kind: str, mode: str | None) -> Image.Image:
     name = f"{text(record, 'video')}/{kind}/{text(record, 'frame')}"
     return decode_image(io.BytesIO(record[kind]), mode, name)

@@ -19,7 +19,6 @@ Pictures are left as bytes: the jitted step normalises them on the device.
 
 import functools
 import os
-import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +38,7 @@ from champ_jax.errors import InputError
 
 Batch = dict[str, Any]
 
+_ENDLESS = 2**48  # samples; grain wants a length
 PICTURE_FILTER, CONDITION_FILTER = Image.Resampling.LANCZOS, Image.Resampling.BICUBIC  # those of inference
 
 
@@ -221,10 +221,11 @@ class Loader:
         return sample
 
     def _frame(self, record: Mapping[str, Any], window: Window, kinds: Sequence[str]) -> dict[str, np.ndarray]:
-        return {
-            kind: self._framing.apply(picture, window, PICTURE_FILTER if kind == "images" else CONDITION_FILTER)
-            for kind, picture in decode(record, kinds).items()
-        }
+        frame = {}
+        for kind, picture in decode(record, kinds).items():
+            made = self._framing.apply(picture, window, PICTURE_FILTER if kind == "images" else CONDITION_FILTER)
+            frame[kind] = made if made.ndim == 3 else np.broadcast_to(made[..., None], (*made.shape, 3))
+        return frame
 
 
 def _mean_box(records: Sequence[Mapping[str, Any]]) -> np.ndarray | None:
@@ -266,7 +267,7 @@ class _Numbers:
         self._first = shard[0] * self._rows
 
     def __len__(self) -> int:
-        return sys.maxsize // self._batch_size
+        return _ENDLESS
 
     def __getitem__(self, position: int) -> int:
         batch, row = divmod(position, self._rows)
@@ -344,6 +345,14 @@ class Batches(grain.DatasetIterator):
             return batches
         if not flags.FLAGS.is_parsed():  # grain asks absl for its flags, which only absl's own programs parse
             flags.FLAGS.mark_as_parsed()
-        return batches.mp_prefetch(
+        batches = batches.mp_prefetch(
             grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=max(self._read_ahead, 1))
         )
+        # Batches come in shared memory, of which there is little and which must not be held when the program ends.
+        return grain.experimental.ThreadPrefetchIterDataset(batches.map(_copy), prefetch_buffer_size=1)
+
+
+def _copy(batch: Batch) -> Batch:
+    if isinstance(batch, Mapping):
+        return {name: _copy(value) for name, value in batch.items()}
+    return np.array(batch) if isinstance(batch, np.ndarray) else batch

@@ -90,7 +90,8 @@ def test_stage_1_gives_the_frames_it_names(dataset_path):
             np.testing.assert_array_equal(batch["reference"][row], reference_frame["images"])
             np.testing.assert_array_equal(batch["pixels"][row, 0], target_frame["images"])
             for kind in ("depth", "semantic_map"):
-                np.testing.assert_array_equal(batch["conditions"][kind][row, 0], target_frame[kind])
+                expected = np.asarray(target_frame[kind].convert("RGB"))
+                np.testing.assert_array_equal(batch["conditions"][kind][row, 0], expected)
 
 
 def test_stage_2_gives_clips(dataset_path):
@@ -142,6 +143,9 @@ def test_batches_do_not_depend_on_workers_read_ahead_or_time(dataset_path):
     assert_same(next(resumed), expected[1])
     resumed.close()
     assert_same(expected[0], take(make_stage1(dataset_path, **OPTIONS), 1)[0])
+    singles = take(make_stage1(dataset_path, **{**OPTIONS, "batch_size": 1}), 4)
+    for row, batch in enumerate(singles):
+        np.testing.assert_array_equal(batch["pixels"][0], expected[0]["pixels"][row])
     other = take(make_stage1(dataset_path, **{**OPTIONS, "seed": 4}), 1)[0]
     assert (other["pixels"] != expected[0]["pixels"]).any()
 
