@@ -29,6 +29,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
+from champ_jax.data.beam import end_with_parent
 from champ_jax.data.dataset import Dataset, FolderDataset, decode, open_dataset, person_box, text
 from champ_jax.data.framing import Framing, Window, clip_picture
 from champ_jax.data.latents import LatentReader
@@ -346,10 +347,15 @@ class Batches(grain.DatasetIterator):
         if not flags.FLAGS.is_parsed():  # grain asks absl for its flags, which only absl's own programs parse
             flags.FLAGS.mark_as_parsed()
         batches = batches.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=max(self._read_ahead, 1))
+            grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=max(self._read_ahead, 1)),
+            worker_init_fn=functools.partial(_start_worker, os.getpid()),
         )
         # Batches come in shared memory, of which there is little and which must not be held when the program ends.
         return grain.experimental.ThreadPrefetchIterDataset(batches.map(_copy), prefetch_buffer_size=1)
+
+
+def _start_worker(parent: int, index: int, count: int) -> None:
+    end_with_parent(parent)
 
 
 def _copy(batch: Batch) -> Batch:

@@ -1,6 +1,11 @@
 """Batches: right frames, right windows, the same whatever the workers, processes and restarts."""
 
 import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -211,6 +216,33 @@ def test_folders_of_videos_give_the_batches_of_their_dataset(dataset_path, sourc
         assert_same(batch, same)
     with pytest.raises(InputError, match=r"cached latents need a dataset; make one with tools/build_dataset\.py"):
         make_stage1(sources, **OPTIONS, crop="center", cached=True)
+
+
+def test_workers_end_when_the_program_is_killed(sources, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from champ_jax.data.pipeline import make_stage1\n"
+        "if __name__ == '__main__':\n"
+        f"    batches = make_stage1({str(sources)!r}, seed=0, batch_size=2, image_size=(32, 32), workers=2)\n"
+        "    next(batches)\n"
+        "    print('ready', flush=True)\n"
+        "    while True:\n"
+        "        pass\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen([sys.executable, str(program)], env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "ready\n"
+        threads = Path(f"/proc/{process.pid}/task").glob("*/children")
+        children = " ".join(thread.read_text() for thread in threads).split()
+        assert len(children) >= 2
+    finally:
+        process.kill()
+        process.wait()
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        assert time.monotonic() < deadline, "workers outlive the program"
+        time.sleep(0.1)
 
 
 def test_bad_folders_of_videos_are_told(tmp_path):
