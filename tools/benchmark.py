@@ -32,6 +32,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--batch", type=int, default=1, help="windows in flight")
     parser.add_argument("--chunk", type=int, default=4, help="frames encoded and decoded at once")
     parser.add_argument("--dtype", default="bfloat16" if jax.default_backend() != "cpu" else "float32")
+    parser.add_argument("--backend", default="jax", help="of the conditions: jax or pyrender")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", default=None, help="a JSON file for settings, machine and rows")
     options = parser.parse_args(argv)
@@ -54,7 +55,7 @@ def _measure(subject: str, size: int, options) -> list[Row]:
     if subject == "conditions":
         from benchmarks import conditions
 
-        return conditions.run(size, options.frames, options.repeats)
+        return conditions.run(size, options.frames, options.repeats, options.backend)
     from benchmarks import inference
     from champ_jax.settings import Settings
 

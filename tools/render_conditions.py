@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--body", help="body file (SMPL_NEUTRAL.pkl, ...); the open body by default")
     parser.add_argument("--backend", default="jax", help=f"one of {', '.join(BACKENDS)}")
     parser.add_argument("--conditions", help=f"comma-separated, of {','.join(CONDITIONS)}; all by default")
-    parser.add_argument("--image-size", help="WxH of the maps; the motion's own by default")
+    parser.add_argument("--size", help="WxH of the maps; the motion's own by default")
     parser.add_argument("--picture", help="a picture to show the shaded body over in overview.mp4")
     arguments = parser.parse_args(argv)
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
         Path(arguments.motion),
         arguments.body,
         backend=arguments.backend,
-        image_size=_size(arguments.image_size),
+        image_size=_size(arguments.size),
         conditions=None if arguments.conditions is None else arguments.conditions.split(","),
     )
     drawn = write_motion_folder(rendered, arguments.output)
@@ -64,7 +64,12 @@ def _open(path: Path, body: str | None, *, conditions: list[str] | None, **optio
             conditions = [name for name in CONDITIONS if name != "dwpose"]
             print(f"{path}: a mesh sequence has no poses; dwpose is left out", file=sys.stderr)
         return render_mesh_sequence(MeshSequence.load(path), conditions=conditions, **options)
-    motion, notes = import_motion(path)
+    try:
+        motion, notes = import_motion(path)
+    except InputError as error:
+        if " give --" in str(error):  # an option that this command has not
+            raise InputError(f"{error} to tools/import_motion.py, and render what it writes") from error
+        raise
     for note in notes:
         print(note, file=sys.stderr)
     return render_motion(motion, load_body(body), conditions=conditions or CONDITIONS, **options)
@@ -82,7 +87,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
         return None
     sides = text.lower().split("x")
     if len(sides) != 2 or not all(side.isdigit() for side in sides):
-        raise InputError(f"--image-size={text}: want WxH, for example 512x768")
+        raise InputError(f"--size={text}: want WxH, for example 512x768")
     return int(sides[0]), int(sides[1])
 
 

@@ -23,7 +23,6 @@ from champ_jax.data.motion_folder import (
     mask_threshold,
     natural_key,
 )
-from champ_jax.data.semantic_colors import semantic_complaint
 from champ_jax.errors import InputError
 from champ_jax.media import read_image
 
@@ -156,6 +155,8 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _color_notes(files: dict[str, dict[str, Path]], frames: Sequence[str]) -> list[str]:
+    from champ_jax.data.semantic_colors import semantic_complaint  # brings JAX, which readers do without
+
     for frame in dict.fromkeys((frames[0], frames[len(frames) // 2])):
         path = files[MASKED][frame]
         complaint = semantic_complaint(read_image(path), _read_mask(files["mask"][frame]))

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from champ_jax.data.semantic_colors import semantic_complaint
 from champ_jax.errors import InputError
 from champ_jax.media import list_images, read_image, resize_image
 
@@ -79,6 +78,8 @@ class MotionFolder:
             for _ in pool.map(check_picture, files):
                 pass
         if MASKED in self.conditions:
+            from champ_jax.data.semantic_colors import semantic_complaint  # brings JAX, which readers do without
+
             for name in dict.fromkeys((self.names[0], self.names[len(self.names) // 2])):
                 path = self._files[MASKED][name]
                 image = read_image(path)

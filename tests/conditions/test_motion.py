@@ -293,7 +293,7 @@ def run_tool(*arguments: object) -> subprocess.CompletedProcess:
 
 def test_the_command_draws_a_mesh_sequence_and_says_what_is_left_out(tmp_path):
     output = tmp_path / "maps"
-    done = run_tool(f"--motion={MESH_FILE}", f"--output={output}", "--image-size=128x128")
+    done = run_tool(f"--motion={MESH_FILE}", f"--output={output}", "--size=128x128")
     assert done.returncode == 0, done.stderr
     assert "dwpose is left out" in done.stderr
     assert "2 drawn now" in done.stdout
@@ -305,9 +305,9 @@ def test_the_command_draws_a_mesh_sequence_and_says_what_is_left_out(tmp_path):
     ("arguments", "message"),
     [
         (["--motion=nothing.npz"], "nothing.npz: no such file"),
-        ([f"--motion={MESH_FILE}", "--image-size=big"], "want WxH"),
+        ([f"--motion={MESH_FILE}", "--size=big"], "want WxH"),
         ([f"--motion={MESH_FILE}", "--conditions=dwpose"], "no poses"),
-        ([f"--motion={MESH_FILE}", "--size=1x1"], "unrecognized arguments"),
+        ([f"--motion={MESH_FILE}", "--width=1"], "unrecognized arguments"),
     ],
 )
 def test_the_command_refuses_in_one_line(tmp_path, arguments, message):
