@@ -67,11 +67,12 @@ class TensorName:
         return self.path[-1] == "kernel" and len(self.flax_shape) == 2 and _squeezed(shape) == _squeezed(self.shape)
 
     def to_flax(self, array: np.ndarray, dtype: Any = None) -> np.ndarray:
-        """PyTorch's array, of a shape that `accepts` allows, as Flax holds it: contiguous, in `dtype`."""
+        """A copy of PyTorch's array, of a shape that `accepts` allows, as Flax holds it: contiguous, in `dtype`."""
         axes = self._axes
         if axes is not None:
             array = (array.reshape(_squeezed(array.shape)) if len(axes) == 2 else array).transpose(axes)
-        return np.ascontiguousarray(array, dtype=dtype or array.dtype).reshape(self.flax_shape)
+        # Always a copy: a view would keep the whole mapped file in memory.
+        return np.array(array, dtype=dtype or array.dtype, order="C").reshape(self.flax_shape)
 
     def to_torch(self, array: np.ndarray, dtype: Any = None) -> np.ndarray:
         """Flax's array as PyTorch's files hold it: contiguous, in `dtype`."""

@@ -52,6 +52,13 @@ def test_old_vae_names_become_todays():
     assert any("query" in key for key in renamed)
 
 
+def test_arrays_are_copies():
+    """A view would keep the file it was mapped from in memory."""
+    for path, shape in ((("norm", "scale"), (4,)), (("conv", "kernel"), (1, 1, 1, 1)), (("pe",), (1, 2, 2))):
+        array = np.zeros(shape, np.float32)
+        assert not np.shares_memory(array, tensor_name(path, shape).to_flax(array, np.float32))
+
+
 def test_clip_keys_are_left_alone():
     """CLIP's `self_attn.k_proj` and a path that only looks like the VAE's stay what they are."""
     for key in (*LAYOUTS["image_encoder"], *LAYOUTS["denoising_unet"], *LAYOUTS["motion_module"]):
