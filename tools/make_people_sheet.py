@@ -15,7 +15,7 @@ from champ_jax.data.people.anatomy import load_anatomy
 from champ_jax.data.people.video import Settings, VideoName, draw_images, stage
 from champ_jax.files import atomic_path
 
-_COLUMNS, _PEOPLE_ROWS, _STRIPS = 9, 4, 4
+_COLUMNS, _PEOPLE_ROWS, _STRIPS = 9, 2, 3
 
 
 def main(argv: Sequence[str]) -> None:
@@ -34,8 +34,8 @@ def main(argv: Sequence[str]) -> None:
         for number in range(_STRIPS):
             rows.append(_strip(options.seed, _COLUMNS * _PEOPLE_ROWS + number))
             bar.update()
-    with atomic_path(options.output) as path:  # 256 colours keep the file small
-        Image.fromarray(np.concatenate(rows)).quantize(256).save(path, optimize=True)
+    with atomic_path(options.output) as path:
+        Image.fromarray(np.concatenate(rows)).save(path, optimize=True)
 
 
 def _person(seed: int, number: int) -> np.ndarray:

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -114,7 +115,7 @@ def _make(output: Path, settings: Settings, names: Sequence[VideoName], workers:
     context = multiprocessing.get_context("spawn")
     with (
         _environment(_ONE_THREAD),
-        ProcessPoolExecutor(workers, mp_context=context) as pool,
+        ProcessPoolExecutor(workers, context, initializer=_leave_interrupts) as pool,
         tqdm(total=count, initial=count - len(names), desc="people", unit="video") as bar,
     ):
         futures = [pool.submit(write_video, settings, name, output) for name in names]
@@ -129,6 +130,11 @@ def _make(output: Path, settings: Settings, names: Sequence[VideoName], workers:
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C is for the parent to answer, in one line; processes finish the video they are at."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _split(output: Path, settings: Settings, count: int) -> dict[str, dict[str, list]]:

@@ -71,7 +71,7 @@ def draw_camera(
     """
     yaw = rng.uniform(-0.55, 0.55) if rng.uniform() < 0.88 else rng.uniform(-np.pi, np.pi)
     pitch = rng.uniform(-0.02, 0.16) if shot == "full" else rng.uniform(-0.06, 0.12)
-    view = rng.uniform(0.32, 0.75)  # across the picture's longer side, radians
+    view = rng.uniform(0.22, 0.55)  # across the picture's longer side, radians
     spare = rng.uniform(1.0, 1.15)
     shift = rng.uniform(-0.5, 0.5, 2)
     forward = np.array([-np.sin(yaw) * np.cos(pitch), -np.sin(pitch), -np.cos(yaw) * np.cos(pitch)])

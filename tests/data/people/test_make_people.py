@@ -12,9 +12,11 @@ from PIL import Image
 from champ_jax.body.motion import Motion
 from champ_jax.body.smpl import load_body
 from champ_jax.conditions import CONDITIONS, render_motion
+from champ_jax.data.build import build_dataset
 from champ_jax.data.people import dataset
 from champ_jax.data.people.dataset import make_people
 from champ_jax.data.people.video import PARTS, Settings, name_video, stage, write_video
+from champ_jax.data.pipeline import make_stage1, make_stage2
 from champ_jax.errors import InputError
 from champ_jax.media import read_image
 
@@ -87,6 +89,27 @@ def test_conditions_are_what_rendering_the_motion_gives(made):
         for kind, picture in rendered[index].items():
             mode = "RGB" if picture.ndim == 3 else "L"
             np.testing.assert_array_equal(read_image(video / kind / f"{index + 1:04}.png", mode), picture, err_msg=kind)
+
+
+def test_the_dataset_builder_takes_it_as_it_is(made, tmp_path):
+    """Nothing is left out or noted, and both stages' batches hold the folders' pictures."""
+    report = build_dataset([made / "train"], tmp_path / "dataset", workers=1)
+    assert (report["videos"], report["frames"]) == (2, 6)
+    assert not report["left_out"]
+    assert not report["notes"]
+    options = {"seed": 0, "batch_size": 2, "image_size": SETTINGS.size, "crop": "none"}
+    for batches, frames in (
+        (make_stage1(tmp_path / "dataset", margin=1, **options), 1),
+        (make_stage2(tmp_path / "dataset", frames=3, stride=1, **options), 3),
+    ):
+        batch = next(batches)
+        batches.close()
+        assert batch["pixels"].shape == (2, frames, 56, 40, 3)
+        assert set(batch["conditions"]) == set(CONDITIONS) - {"mask"}
+    whole = {video.name: read_image(video / "images" / "0002.png") for video in (made / "train").iterdir()}
+    for name, pixels in zip(batch["names"], batch["pixels"]):
+        video = next(key for key in whole if key in name)
+        np.testing.assert_array_equal(pixels[1], whole[video])
 
 
 def test_split(made):
