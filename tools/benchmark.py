@@ -3,6 +3,7 @@
   python tools/benchmark.py                                            a toy model on a CPU, minutes
   python tools/benchmark.py --model=full --size=512,768                inference at full size, random weights, one GPU
   python tools/benchmark.py --what=conditions --size=512               rendering the motion conditions
+  taskset -c 0 python tools/benchmark.py --what=people --size=128      making synthetic people, on one core
 
 Everything is compiled and run once before it counts, waits for the device, and is a median over --repeats runs.
 Memory is the device's peak, or on a CPU what the compiled program holds (arguments, outputs, temporaries). "times as
@@ -18,7 +19,7 @@ from benchmarks.timing import Row, machine, table, write_json
 from champ_jax.cli import Parser, run
 from champ_jax.errors import InputError
 
-SUBJECTS = ("inference", "conditions")
+SUBJECTS = ("inference", "conditions", "people")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -56,6 +57,10 @@ def _measure(subject: str, size: int, options) -> list[Row]:
         from benchmarks import conditions
 
         return conditions.run(size, options.frames, options.repeats, options.backend)
+    if subject == "people":
+        from benchmarks import people
+
+        return people.run(size, options.frames, options.repeats)
     from benchmarks import inference
     from champ_jax.settings import Settings
 

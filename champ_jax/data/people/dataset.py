@@ -21,8 +21,8 @@ from champ_jax.files import atomic_path, require_space
 
 RECORD, SPLIT = "people.json", "split.json"
 
-# Bytes of a frame of all kinds: PNG takes about this many a pixel, and every file some more.
-_BYTES_A_PIXEL, _BYTES_A_FRAME = 4, 6 * 4096
+# Bytes of a frame of all kinds: PNG takes up to this many a pixel, and every file is rounded up to a block.
+_BYTES_A_PIXEL, _BYTES_A_FRAME = 2, 6 * 4096
 # One thread a process: the processes share the machine, and no sum depends on how many cores it has.
 _ONE_THREAD = {
     "JAX_PLATFORMS": "cpu",
@@ -49,11 +49,14 @@ def make_people(output: str | os.PathLike, count: int, settings: Settings, worke
     _check(count, settings, workers)
     output = Path(output)
     names = [name_video(settings, number) for number in range(count)]
-    _claim(output, settings)
+    claimed = _belongs(output, settings)
     _sweep(output)
     missing = [name for name in names if not (output / name.folder).is_dir()]
     pixels = settings.size[0] * settings.size[1]
     require_space(output, len(missing) * settings.frames * (pixels * _BYTES_A_PIXEL + _BYTES_A_FRAME))
+    if not claimed:
+        with atomic_path(output / RECORD) as path:
+            path.write_text(json.dumps(_record(settings), indent=2) + "\n")
     if missing:
         _make(output, settings, missing, min(workers, len(missing)), count)
     with atomic_path(output / SPLIT) as path:
@@ -79,29 +82,31 @@ def _check(count: int, settings: Settings, workers: int) -> None:
         raise InputError(f"--test_share={settings.test_share}: must be at least 0 and less than 1")
 
 
-def _claim(output: Path, settings: Settings) -> None:
-    """Records the settings in the folder; refuses one with others, or with videos of something else."""
+def _record(settings: Settings) -> dict:
+    return json.loads(json.dumps(dataclasses.asdict(settings)))
+
+
+def _belongs(output: Path, settings: Settings) -> bool:
+    """Whether the folder holds a run with these settings; one with others, or videos of something else, is refused."""
     if output.exists() and not output.is_dir():
         raise InputError(f"{output}: is a file; name a folder")
-    record = json.loads(json.dumps(dataclasses.asdict(settings)))
-    path = output / RECORD
+    record, path = _record(settings), output / RECORD
     try:
         there = json.loads(path.read_text())
     except FileNotFoundError:
         taken = [part for part in PARTS if (output / part).exists()]
         if taken:
             raise InputError(f"{output}: holds {taken[0]}/ but no {RECORD}; name another output") from None
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(record, indent=2) + "\n")
-        return
+        return False
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: is not readable ({error}); name another output or remove the folder") from error
-    if not isinstance(there, dict) or there != record:
+    if there != record:
         differing = [key for key in record if not isinstance(there, dict) or there.get(key) != record[key]]
         raise InputError(
             f"{output}: holds people made with another {', '.join(differing) or 'version'} ({RECORD}); name another "
             "output or give the same options"
         )
+    return True
 
 
 def _sweep(output: Path) -> None:
