@@ -15,6 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from champ_jax.conditions.render import checked_size
+from champ_jax.data.beam import end_with_parent
 from champ_jax.data.people.video import PARTS, Settings, VideoName, name_video, write_video
 from champ_jax.errors import InputError
 from champ_jax.files import atomic_path, require_space
@@ -120,7 +121,7 @@ def _make(output: Path, settings: Settings, names: Sequence[VideoName], workers:
     context = multiprocessing.get_context("spawn")
     with (
         _environment(_ONE_THREAD),
-        ProcessPoolExecutor(workers, context, initializer=_leave_interrupts) as pool,
+        ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(os.getpid(),)) as pool,
         tqdm(total=count, initial=count - len(names), desc="people", unit="video") as bar,
     ):
         futures = [pool.submit(write_video, settings, name, output) for name in names]
@@ -137,9 +138,10 @@ def _make(output: Path, settings: Settings, names: Sequence[VideoName], workers:
             pool.shutdown(cancel_futures=True)
 
 
-def _leave_interrupts() -> None:
-    """Ctrl-C is for the parent to answer, in one line; processes finish the video they are at."""
+def _start_worker(parent: int) -> None:
+    """Ctrl-C is for the parent to answer, in one line; a process ends with its parent, so that two runs never mix."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent(parent)
 
 
 def _split(output: Path, settings: Settings, count: int) -> dict[str, dict[str, list]]:
