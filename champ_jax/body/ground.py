@@ -1,0 +1,41 @@
+"""Where a posed body touches the ground, and how large it is."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from champ_jax.body.motion import Motion
+from champ_jax.body.smpl import BodyModel, rest_joints, smpl
+
+_CHUNK = 32
+
+
+@jax.jit
+def _extent_and_pelvis(body: BodyModel, betas: jax.Array, rotations: jax.Array) -> tuple[jax.Array, jax.Array]:
+    vertices, joints = smpl(body, betas, rotations)
+    return vertices[..., 1].max(axis=-1), joints[..., 0, :]
+
+
+def lowest_points(body: BodyModel, motion: Motion) -> np.ndarray:
+    """(T,) the camera-frame y of each frame's lowest vertex (y points down) relative to the pelvis joint, metres.
+
+    The body's space is not checked: poses mean the same on every body.
+    """
+    lows = []
+    for start in range(0, len(motion), _CHUNK):
+        rotations = motion.rotations[start : start + _CHUNK]
+        padding = np.broadcast_to(np.eye(3, dtype=np.float32), (_CHUNK - len(rotations), 24, 3, 3))
+        low, pelvis = _extent_and_pelvis(body, motion.betas, np.concatenate([rotations, padding]))
+        lows.append(np.asarray(low - pelvis[..., 1])[: len(rotations)])
+    return np.concatenate(lows)
+
+
+def rest_pelvis(body: BodyModel, betas: np.ndarray) -> np.ndarray:
+    """(3,) the pelvis joint of the rest shape: a pelvis in the camera's frame is this plus the translation."""
+    return np.asarray(rest_joints(body, betas)[0])
+
+
+def rest_height(body: BodyModel, betas: np.ndarray) -> float:
+    """How tall the body stands in its rest pose, metres."""
+    heights = np.asarray(body.v_template[:, 1] + jnp.einsum("vk,k->v", body.shapedirs[:, 1], jnp.asarray(betas)))
+    return float(np.ptp(heights))
