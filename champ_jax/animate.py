@@ -24,7 +24,7 @@ from champ_jax.progress import Progress
 from champ_jax.weights.checkpoint import read_config
 
 # Fields that belong to the whole command, not to a job.
-SHARED = ("weights", "dtype", "deterministic", "jobs", "quiet", "distributed", "compilation_cache")
+SHARED = ("weights", "dtype", "devices", "deterministic", "jobs", "quiet", "distributed", "compilation_cache")
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -62,6 +62,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.chunk = 4  # frames a device encodes or decodes at once
 
     config.dtype = "auto"  # bfloat16, float32; auto: float32 on CPUs, bfloat16 elsewhere
+    config.devices = 0  # how many of this host's devices to use; 0: all
     config.deterministic = False  # GPU: only algorithms that repeat bit for bit, slower
     config.jobs = ""  # a .jsonl of jobs, {"reference", "motion", "output", ...} a line
     config.quiet = False
@@ -195,6 +196,9 @@ def _start_jax(config: ml_collections.ConfigDict) -> None:
         if not config.weights and config.width is None and config.height is None:
             config.height = builtin.HEIGHT
     check_dtype(config.dtype)
+    there = len(jax.local_devices())
+    if not 0 <= config.devices <= there:
+        raise InputError(f"--config.devices={config.devices}: this host has {there}; 0 takes them all")
     if config.compilation_cache and not on_cpu and not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(config.compilation_cache))
 
@@ -224,12 +228,16 @@ def _describe_weights(config: ml_collections.ConfigDict) -> tuple[ChampConfig, s
 
 
 def _load(config: ml_collections.ConfigDict, progress: Progress) -> ChampPipeline:
-    options = {"xla_gpu_deterministic_ops": True} if config.deterministic else None
+    options = {
+        "dtype": config.dtype,
+        "devices": jax.local_devices()[: config.devices or None],
+        "compiler_options": {"xla_gpu_deterministic_ops": True} if config.deterministic else None,
+    }
     with progress.stage("load"):
         if config.weights:
-            return ChampPipeline.from_checkpoint(config.weights, dtype=config.dtype, compiler_options=options)
+            return ChampPipeline.from_checkpoint(config.weights, **options)
         print(builtin.NOTICE, file=sys.stderr)
-        return ChampPipeline(builtin.CONFIG, builtin.weights(), dtype=config.dtype, compiler_options=options)
+        return ChampPipeline(builtin.CONFIG, builtin.weights(), **options)
 
 
 if __name__ == "__main__":

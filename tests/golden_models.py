@@ -12,6 +12,7 @@ from flax import nnx
 from champ_jax.models.champ import Champ, ChampConfig, build_component
 from champ_jax.models.clip import CLIPVisionConfig
 from champ_jax.models.guidance import GuidanceConfig
+from champ_jax.models.keys import InitKeys
 from champ_jax.models.motion import MotionConfig
 from champ_jax.models.unet import UNetConfig
 from champ_jax.models.vae import VAEConfig
@@ -63,7 +64,7 @@ def tensors(component: str) -> dict[str, np.ndarray]:
 
 def build(component: str, config: ChampConfig = CONFIG, **options) -> nnx.Module:
     """A component of COMPONENTS with the golden weights."""
-    module = nnx.eval_shape(lambda: build_component(component, config, rngs=nnx.Rngs(0), **options))
+    module = nnx.eval_shape(lambda: build_component(component, config, rngs=InitKeys(0), **options))
     if component == "guidance":
         for condition, encoder in module.encoders.items():
             module.encoders[condition] = fill(encoder, golden_weights.state_dict(f"guidance_encoder_{condition}"))
@@ -75,7 +76,7 @@ def build(component: str, config: ChampConfig = CONFIG, **options) -> nnx.Module
 def build_champ(config: ChampConfig = CONFIG, **options) -> Champ:
     """ReferenceNet, denoiser and guidance encoders with the golden weights."""
     components = ("reference_unet", "denoising_unet", "guidance")
-    champ = nnx.eval_shape(lambda: Champ(config, components=components, rngs=nnx.Rngs(0), **options))
+    champ = nnx.eval_shape(lambda: Champ(config, components=components, rngs=InitKeys(0), **options))
     for component in components:
         setattr(champ, component, build(component, config, **options))
     return champ

@@ -9,6 +9,7 @@ Array = jax.Array | np.ndarray
 HMR2_FOCAL, HMR2_CROP = 5000.0, 256.0
 
 
+@jax.jit
 def project(points: Array, focal: Array | float, image_size: Array) -> jax.Array:
     """Camera points in metres -> pixel coordinates: u = W/2 + f x/z, v = H/2 + f y/z; pixel (i, j) has centre +0.5.
 

@@ -1,11 +1,10 @@
 """Where a posed body touches the ground, and how large it is."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from champ_jax.body.motion import Motion
-from champ_jax.body.smpl import BodyModel, rest_joints, smpl
+from champ_jax.body.smpl import BodyModel, smpl
 
 _CHUNK = 32
 
@@ -32,10 +31,14 @@ def lowest_points(body: BodyModel, motion: Motion) -> np.ndarray:
 
 def rest_pelvis(body: BodyModel, betas: np.ndarray) -> np.ndarray:
     """(3,) the pelvis joint of the rest shape: a pelvis in the camera's frame is this plus the translation."""
-    return np.asarray(rest_joints(body, betas)[0])
+    return np.asarray(body.J_regressor)[0] @ rest_vertices(body, betas)
 
 
 def rest_height(body: BodyModel, betas: np.ndarray) -> float:
     """How tall the body stands in its rest pose, metres."""
-    heights = np.asarray(body.v_template[:, 1] + jnp.einsum("vk,k->v", body.shapedirs[:, 1], jnp.asarray(betas)))
-    return float(np.ptp(heights))
+    return float(np.ptp(rest_vertices(body, betas)[:, 1]))
+
+
+def rest_vertices(body: BodyModel, betas: np.ndarray) -> np.ndarray:
+    """(V, 3) the rest shape, metres."""
+    return np.asarray(body.v_template) + np.asarray(body.shapedirs) @ np.asarray(betas)

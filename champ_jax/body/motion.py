@@ -210,7 +210,12 @@ def change_space(motion: Motion, space: str) -> Motion:
     )
 
 
-_pose = jax.jit(smpl)
+@jax.jit
+def _pose(
+    body: BodyModel, betas: jax.Array, rotations: jax.Array, translation: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    vertices, joints = smpl(body, betas, rotations)
+    return vertices + translation[:, None], joints + translation[:, None]
 
 
 def camera_points(body: BodyModel, motion: Motion) -> tuple[jax.Array, jax.Array]:
@@ -224,8 +229,7 @@ def camera_points(body: BodyModel, motion: Motion) -> tuple[jax.Array, jax.Array
       InputError: as `require_same_space`.
     """
     require_same_space(motion, body)
-    vertices, joints = _pose(body, motion.betas, motion.rotations)
-    return vertices + motion.translation[:, None], joints + motion.translation[:, None]
+    return _pose(body, motion.betas, motion.rotations, motion.translation)
 
 
 def _first_bad(source: str, bad: np.ndarray, what: str) -> None:

@@ -202,6 +202,12 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
     return text.encode(encoding)
 
 
+def _bytes(value: bytes | list[int] = b"") -> bytes:
+    if isinstance(value, int):  # bytes(n) would reserve n bytes
+        raise pickle.UnpicklingError("bytes of a given length")
+    return bytes(value)
+
+
 def _frombuffer(buffer: Any, dtype: np.dtype, shape: tuple[int, ...], order: str = "C") -> np.ndarray:
     return np.frombuffer(buffer, dtype).reshape(shape, order=order)
 
@@ -226,10 +232,11 @@ def _import_torch() -> Any:
 
 
 _BUILTINS = {kind.__name__: kind for kind in (list, dict, tuple, set, frozenset, int, float, bool, complex, slice, str)}
+_BUILTINS |= {"bytes": _bytes, "object": object}
 _NUMPY = {"_reconstruct": _reconstruct, "scalar": _scalar}
 _ALLOWED: dict[str, dict[str, Any]] = {
-    "builtins": _BUILTINS | {"object": object},
-    "__builtin__": _BUILTINS | {"object": object, "unicode": str, "long": int},
+    "builtins": _BUILTINS,
+    "__builtin__": _BUILTINS | {"unicode": str, "long": int},
     "collections": {"OrderedDict": OrderedDict, "defaultdict": defaultdict},
     "copy_reg": {"_reconstructor": _reconstruct_object},
     "copyreg": {"_reconstructor": _reconstruct_object},

@@ -21,10 +21,11 @@ def smooth(motion: Motion, strength: float) -> Motion:
     """Smooths rotations, translation and key points with a Gaussian of standard deviation `strength` frames.
 
     Repeated symmetric steps between neighbouring frames, R <- R exp(w log(R^T R_before) + w log(R^T R_after)), whose
-    variances add up: a heat flow on SO(3), exact however far the whole motion turns, and with no delay. A motion of
-    constant velocity, and the first and last frame, do not change. Runs of valid frames are smoothed apart; invalid
-    frames stay as they are. Rotations come out as rotations (nearest in the Frobenius norm) even if they went in
-    rounded. Key points smooth among the neighbours that are visible (score above 0.3); scores stay.
+    variances add up: a heat flow on SO(3) with no delay, exact however far the whole motion turns as long as it turns
+    less than half round between two frames. A motion of constant velocity, and the first and last frame, do not
+    change. Runs of valid frames are smoothed apart; invalid frames stay as they are. Rotations come out as rotations
+    (nearest in the Frobenius norm) even if they went in rounded. Key points smooth among the neighbours that are
+    visible (score above 0.3); scores stay.
 
     Raises:
       InputError: `strength` is negative or not finite.
@@ -34,7 +35,7 @@ def smooth(motion: Motion, strength: float) -> Motion:
     if strength == 0:
         return motion
     # A step with weight w on each neighbour has variance 2 w; w <= 1/4 keeps it a low pass at every frequency.
-    steps = math.ceil(2 * strength**2)
+    steps = max(1, math.ceil(2 * strength**2))
     weight = strength**2 / (2 * steps)
     rotations = motion.rotations.astype(np.float64)
     translation = motion.translation.astype(np.float64)

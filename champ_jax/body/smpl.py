@@ -185,10 +185,23 @@ def _regress(body: BodyModel, shaped: jax.Array) -> jax.Array:
 
 
 def _forward_kinematics(rotations: jax.Array, rest: jax.Array, parents: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    """World rotations (..., 24, 3, 3) and positions (..., 24, 3) of the joints along the tree."""
-    turns, joints = [rotations[..., 0, :, :]], [rest[..., 0, :]]
-    for joint, parent in enumerate(parents[1:], start=1):
-        bone = rest[..., joint, :] - rest[..., parent, :]
-        joints.append(joints[parent] + jnp.einsum("...ab,...b->...a", turns[parent], bone, precision="highest"))
-        turns.append(jnp.einsum("...ab,...bc->...ac", turns[parent], rotations[..., joint, :, :], precision="highest"))
-    return jnp.stack(turns, axis=-3), jnp.stack(joints, axis=-2)
+    """World rotations (..., 24, 3, 3) and positions (..., 24, 3) of the joints along the tree.
+
+    Joints of equal depth in the tree are done together: 8 steps in place of 23, which compiles much faster.
+    """
+    depths = [0]
+    for parent in parents[1:]:
+        depths.append(depths[parent] + 1)
+    turns, joints, order = rotations[..., :1, :, :], rest[..., :1, :], [0]
+    for depth in range(1, max(depths) + 1):
+        level = np.array([joint for joint, value in enumerate(depths) if value == depth])
+        above = np.array([parents[joint] for joint in level])
+        place = np.array([order.index(joint) for joint in above])
+        turn, bone = turns[..., place, :, :], rest[..., level, :] - rest[..., above, :]
+        step = jnp.einsum("...jab,...jb->...ja", turn, bone, precision="highest")
+        joints = jnp.concatenate([joints, joints[..., place, :] + step], axis=-2)
+        turn = jnp.einsum("...jab,...jbc->...jac", turn, rotations[..., level, :, :], precision="highest")
+        turns = jnp.concatenate([turns, turn], axis=-3)
+        order.extend(level.tolist())
+    back = np.argsort(order)
+    return turns[..., back, :, :], joints[..., back, :]

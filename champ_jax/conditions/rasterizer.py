@@ -16,8 +16,8 @@ NEAR = 0.01
 
 PAIRS_PER_STEP = 1 << 16
 
-# Pair numbers stay below this, so that sums of two fit 32 bits; a mesh with more of them is drawn in several rounds.
-_MAX_PAIRS = (1 << 30) - 1
+# A mesh with more pairs than this is drawn in several rounds; counted in floating point, so far from what 32 bits hold.
+_MAX_PAIRS = 1 << 29
 _NO_TRIANGLE = jnp.iinfo(jnp.int32).max
 
 
@@ -50,7 +50,7 @@ def rasterize(
     Args:
       points: (V, 3) float32 u, v in pixels and planar z, as `project` gives them.
       faces: (M, 3) int32.
-      image_size: (W, H), at most 2**30 pixels.
+      image_size: (W, H), at most 2**28 pixels.
       pairs_per_step: how many (triangle, pixel) pairs are tested at a time.
     """
     width, height = image_size
@@ -63,10 +63,12 @@ def rasterize(
 
     def draw_round(state):
         first, nearest, owner = state
-        ends = jax.lax.associative_scan(_add_up_to_limit, jnp.where(numbers >= first, counts, 0))
-        fits = ends < _MAX_PAIRS
-        starts = jnp.where(fits, ends - counts * (numbers >= first), _NO_TRIANGLE)
-        total = jnp.max(jnp.where(fits, ends, 0))
+        left = jnp.where(numbers >= first, counts, 0)
+        many = jnp.cumsum(left.astype(jnp.float32)) > _MAX_PAIRS
+        after = jnp.where(jnp.any(many), jnp.argmax(many), len(faces)).astype(jnp.int32)
+        left = jnp.where(numbers < after, left, 0)
+        ends = jnp.cumsum(left)
+        starts, total = ends - left, ends[-1]
         layout = jnp.concatenate([boxes[:, :3], starts[:, None]], axis=-1)
 
         def draw_pairs(state):
@@ -86,7 +88,7 @@ def rasterize(
             return base + pairs_per_step, new_nearest, owner
 
         _, nearest, owner = jax.lax.while_loop(lambda s: s[0] < total, draw_pairs, (jnp.int32(0), nearest, owner))
-        return jnp.sum(fits, dtype=jnp.int32), nearest, owner
+        return after, nearest, owner
 
     empty = (
         jnp.int32(0),
@@ -128,10 +130,6 @@ def _bounding_boxes(corners: jax.Array, image_size: tuple[int, int]) -> jax.Arra
     high = jnp.clip(jnp.floor(corners[..., :2].max(axis=1) - 0.5), -1, limit - 1).astype(jnp.int32)
     drawn = jnp.all(corners[..., 2] >= NEAR, axis=-1)
     return jnp.concatenate([low, jnp.where(drawn[:, None], jnp.maximum(high - low + 1, 0), 0)], axis=-1)
-
-
-def _add_up_to_limit(a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.minimum(a + b, _MAX_PAIRS)
 
 
 def _owners(starts: jax.Array, base: jax.Array, length: int) -> jax.Array:

@@ -90,7 +90,7 @@ class MapRenderer:
         if backend not in BACKENDS:
             raise InputError(f"unknown backend '{backend}'; want one of {', '.join(BACKENDS)}")
         self.maps = tuple(maps)
-        self._drawn = tuple(dict.fromkeys((*maps, "mask")))  # the mask tells which frames are empty
+        self._drawn = tuple(name for name in MAPS if name in maps or name == "mask")  # the mask tells empty frames
         self._faces = faces.astype(np.int32)
         self._mesh = jax.device_put(
             (self._faces, LINEAR_PART_COLORS[parts], np.float32(np.bincount(faces.ravel()).max()))

@@ -21,6 +21,7 @@ from champ_jax.models.attention import (
     recommended_kernels,
     splash_attention,
 )
+from champ_jax.models.keys import InitKeys
 from champ_jax.models.unet import UNet, UNetConfig
 
 
@@ -110,13 +111,13 @@ def block_of(channels=32, heads=4, width=16):
         platform=None,
         dtype=jnp.float32,
         param_dtype=jnp.float32,
-        rngs=nnx.Rngs(0),
+        rngs=InitKeys(0),
     )
 
 
 def test_cross_attention_to_one_token_is_a_projected_vector():
     """The vector equals attention written out, for any queries."""
-    layer = CrossAttention(32, 16, dtype=jnp.float32, param_dtype=jnp.float32, rngs=nnx.Rngs(1))
+    layer = CrossAttention(32, 16, dtype=jnp.float32, param_dtype=jnp.float32, rngs=InitKeys(1))
     rng = np.random.default_rng(0)
     queries, token = (
         rng.standard_normal((1, 50, 32)).astype(np.float32),
@@ -168,7 +169,7 @@ def test_memory_grows_with_the_tokens_and_not_with_their_square():
         cross_attention_dim=16,
         layers_per_block=1,
     )
-    graph, state = nnx.split(nnx.eval_shape(lambda: UNet(config, rngs=nnx.Rngs(0))))
+    graph, state = nnx.split(nnx.eval_shape(lambda: UNet(config, rngs=InitKeys(0))))
 
     def temporaries(side):
         def predict(state, latents, token, bank_latents):

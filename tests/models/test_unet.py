@@ -14,6 +14,7 @@ from golden_weights import GOLDEN
 
 from champ_jax.errors import InputError
 from champ_jax.models.attention import Rows
+from champ_jax.models.keys import InitKeys
 from champ_jax.models.layers import Unused
 from champ_jax.models.unet import UNet, UNetConfig
 
@@ -83,16 +84,19 @@ def test_denoiser_without_bank(cases, denoise, golden_name, token, timesteps, gu
 
 
 def test_denoiser_with_bank(cases, bank_of, denoise):
-    bank = bank_of(cases["ref_latents"], cases["ehs_cfg"][1:])
-    inputs = (cases["latents"], cases["timesteps_vec"], bank)
-    # The first row is unconditional: known when tracing (one picture for the rows that read it) ...
-    out = denoise(*inputs, cases["ehs_cfg"][1:], cases["guidance_fea"], first=1)
+    latents, timesteps, guidance = cases["latents"], cases["timesteps_vec"], cases["guidance_fea"]
+    pictures = jnp.repeat(cases["ref_latents"], 2, axis=0)
+    # The first row is unconditional: known when tracing, one picture for the rows that read it ...
+    bank = bank_of(pictures, jnp.stack([cases["ehs_cfg"][1]] * 2))
+    one = jax.tree.map(lambda x: x[:1], bank)
+    out = denoise(latents, timesteps, one, cases["ehs_cfg"][1:], guidance, first=1)
     assert relative(out, cases["out_bank_cfg1"]) < TOLERANCE
-    # ... or only when running.
+    # ... or known only when running, a picture for every row.
     both = jnp.stack([cases["ehs_cfg"][1]] * 2)
-    out = denoise(*inputs, both, cases["guidance_fea"], mask=jnp.array([True, False]))
+    out = denoise(latents, timesteps, bank, both, guidance, mask=jnp.array([True, False]))
     assert relative(out, cases["out_bank_cfg1"]) < TOLERANCE
-    out = denoise(*inputs, cases["ehs_plain"], cases["guidance_fea"], mask=jnp.array([False, False]))
+    bank = bank_of(pictures, cases["ehs_plain"])
+    out = denoise(latents, timesteps, bank, cases["ehs_plain"], guidance, mask=jnp.array([False, False]))
     assert relative(out, cases["out_bank_cfg0"]) < TOLERANCE
 
 
@@ -171,7 +175,7 @@ def test_remat_changes_nothing_but_memory():
     token = jax.random.normal(jax.random.key(2), (1, 16))
 
     def gradient(remat):
-        model = UNet(config, remat=remat, rngs=nnx.Rngs(0))
+        model = UNet(config, remat=remat, rngs=InitKeys(0))
         graph, params, rest = nnx.split(model, nnx.Param, ...)
 
         def loss(params):
@@ -185,4 +189,4 @@ def test_remat_changes_nothing_but_memory():
         other = gradient(policy)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4), plain, other)
     with pytest.raises(InputError, match="remat=fulll"):
-        UNet(config, remat="fulll", rngs=nnx.Rngs(0))
+        UNet(config, remat="fulll", rngs=InitKeys(0))

@@ -82,9 +82,9 @@ def _motion(
     size = source.image_size if image_size is None else np.asarray(image_size, np.float64)
     if size is None and track.translation is None:
         size = np.array([512.0, 512.0])
-        notes.append("the file has no camera: a picture of 512x512 was assumed (--image-size=WxH)")
+        notes.append("the file has no camera: a picture of 512x512 was assumed (--image_size=WxH)")
     if size is None:
-        raise InputError(f"{path}: {source.format} does not say how large the video is; give --image-size=WxH")
+        raise InputError(f"{path}: {source.format} does not say how large the video is; give --image_size=WxH")
     rotations = _to_smpl_joints(track.rotations, path)
     error = rotation_error(rotations)
     if ROTATION_TOLERANCE / 2 < np.max(error, initial=0.0) < _MENDABLE:
