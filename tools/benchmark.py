@@ -56,6 +56,7 @@ def _measure(subject: str, size: int, options) -> list[Row]:
 
         return conditions.run(size, options.frames, options.repeats)
     from benchmarks import inference
+
     from champ_jax.settings import Settings
 
     settings = Settings(
