@@ -85,7 +85,7 @@ def main(argv: Sequence[str]) -> int:
     _name_output(config)
     model, checkpoint = _describe_weights(config)
     job = Job.open(config, model, checkpoint)
-    _say_size(config, progress)
+    progress.say(f"{job.size}, {config.fps:g} fps")
     job.run(_load(config, progress), progress)
     progress.say(f"written: {', '.join(str(path) for path in job.outputs.values())}")
     return 0
@@ -112,7 +112,7 @@ def _run_batch(config: ml_collections.ConfigDict, progress: Progress) -> int:
             counts["skipped"] += 1
             progress.say(f"job {number}: {job.config.output} is done already")
             continue
-        progress.say(f"job {number}: {job.config.output}")
+        progress.say(f"job {number}: {job.config.output}, {job.size}")
         try:
             pipeline = pipeline or _load(config, progress)
             job.run(pipeline, Progress(config.quiet))
@@ -209,10 +209,6 @@ def _name_output(config: ml_collections.ConfigDict) -> None:
         folder = "built-in" if not (config.reference or config.motion) else "-".join(names)
         with config.unlocked():
             config.output = str(Path("results") / folder / "animation.mp4")
-
-
-def _say_size(config: ml_collections.ConfigDict, progress: Progress) -> None:
-    progress.say(f"size: {config.width}x{config.height}, {config.fps:g} fps")
 
 
 def _describe_weights(config: ml_collections.ConfigDict) -> tuple[ChampConfig, str]:

@@ -6,7 +6,9 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,7 @@ class Job:
       picture: (H, W, 3) uint8.
       motion: the conditions.
       noise: (F, h, w, 4) float32, or None.
+      size: (width, height) of the video, as a line that says whether it was rounded.
       record: what its JSON file will say, but for what only the run can tell.
     """
 
@@ -52,6 +55,7 @@ class Job:
     picture: np.ndarray
     motion: Conditions
     noise: np.ndarray | None
+    size: str
     record: dict[str, Any]
 
     @classmethod
@@ -73,6 +77,9 @@ class Job:
         shape = settings.latent_shape(model, picture.shape, len(motion))
         noise = read_noise(config.noise, shape) if config.noise else None
         width, height = settings.size(model, picture.shape)
+        size = f"size: {width}x{height}"
+        if (settings.width or width, settings.height or height) != (width, height):
+            size += f", rounded to multiples of {model.vae.downscale}"
         with config.unlocked():
             config.width, config.height = width, height
             config.fps = float(config.fps or motion.fps or 24.0)
@@ -85,8 +92,8 @@ class Job:
         }
         kept = {name: value for name, value in json.loads(config.to_json()).items() if name not in UNRECORDED}
         record = {"config": kept, "frames": len(motion), "checkpoint": checkpoint, "inputs": inputs}
-        job = cls(config, settings, picture, motion, noise, record)
-        job._require_space(width * height, shape)
+        job = cls(config, settings, picture, motion, noise, size, record)
+        job._check_outputs(width * height, shape)
         return job
 
     @property
@@ -178,8 +185,17 @@ class Job:
         with atomic_path(self.outputs["record"]) as temporary:
             temporary.write_text(json.dumps(record, indent=1) + "\n")
 
-    def _require_space(self, pixels: int, latents: tuple[int, ...]) -> None:
-        """About half a byte a pixel of H.264 at this quality and two of PNG; noise takes as much, pictures less."""
+    def _check_outputs(self, pixels: int, latents: tuple[int, ...]) -> None:
+        """Names that outputs cannot have, and space: half a byte a pixel of H.264 at this quality, two of PNG."""
+        video, folder = self.outputs["video"], self.outputs.get("frames")
+        if video.suffix.lower() not in (".mp4", ".m4v", ".mov"):
+            raise InputError(f"--config.output={video}: must end in .mp4")
+        if folder is not None and folder.exists():
+            strange = [path.name for path in folder.iterdir() if not re.fullmatch(r"\d{4,}\.png", path.name)]
+            if strange:
+                raise InputError(
+                    f"--config.frames_output={folder}: holds {strange[0]} and would be replaced; name another"
+                )
         frames = latents[0]
         if self.config.picture_size:
             pixels = max(pixels, self.picture.shape[0] * self.picture.shape[1])
@@ -258,7 +274,7 @@ def _is_mesh_sequence(path: Path) -> bool:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return "vertices" in archive.files and "rotations" not in archive.files
-    except (OSError, ValueError, EOFError, AttributeError, Exception) as error:
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not a readable .npz file ({error})") from error
 
 

@@ -30,6 +30,7 @@ class Progress:
     def stage(self, name: str) -> Iterator[None]:
         """Times a stage that has no steps."""
         start = time.perf_counter()
+        self.say(f"{name} ...")
         yield
         took = self._add(name, start)
         self.say(f"{name}: {took:.1f} s")

@@ -156,6 +156,8 @@ def no_compile(monkeypatch):
         (["--config.windows.overlap=24"], "windows.overlap=24"),
         (["--config.guidence_scale=3"], "did you mean guidance_scale"),
         (["--config.width=wide"], "not a value of type int"),
+        (["--config.output=out.gif"], "must end in .mp4"),
+        ([f"--config.frames_output={PICTURES}"], "would be replaced"),
         (["--config.jobs=no.jsonl"], "no.jsonl: no such file"),
         (["--config=no.json"], "no.json: no such file"),
         ([f"--config={GOLDEN / 'configs.json'}"], "not the record of a run"),

@@ -2,8 +2,8 @@
 
 python tools/memory_by_length.py [--lengths=24,100,400,2000] [--size=64] [--weights=DIR]
 
-Runs one denoising step and the decoder on videos of several lengths and prints, for each, the arrays alive on the device
-at most, the temporary memory of the largest program (one compile serves all lengths beyond a window), and the growth per
+Runs one denoising step and the decoder on videos of several lengths and prints, for each, the most arrays alive on the
+device, the temporary memory of the largest program (one compile serves all lengths beyond a window), and the growth a
 frame beside what a frame's latents (float32, three times: sample, prediction, next sample) and guidance take.
 """
 
