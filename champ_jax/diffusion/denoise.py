@@ -77,10 +77,13 @@ class WindowDenoiser:
           (F, h, w, C) float32, overlaps averaged by the plan's weights.
         """
         length = latents.shape[0]
+        # The clip may come on a mesh of another shape over the same devices: no copy, but one mesh for all below.
+        latents, features = jax.device_put((latents, features), NamedSharding(self.mesh, P()))
+        rows = NamedSharding(self.mesh, P(WINDOWS))
         prediction = jnp.zeros_like(latents)
         for start in range(0, len(plan.frames), self.slots):
             frames, shares = _padded(plan, start, self.slots, length)
-            windows, guidance = _take(self.mesh, latents, features, frames)
+            windows, guidance = _take(self.mesh, latents, features, jax.device_put(frames, rows))
             noisy = self.program(
                 parameters, reference, windows, guidance, np.int32(timestep), np.float32(guidance_scale)
             )

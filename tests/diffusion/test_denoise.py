@@ -59,8 +59,10 @@ def run(mesh, batch, plan, scale):
         mesh=mesh,
         guided=scale > 1,
     )
-    latents, features = jax.device_put(arrays(), jax.NamedSharding(mesh, jax.P()))
-    constants = jax.device_put((jnp.float32(2.0), jnp.float32(0.3)), jax.NamedSharding(mesh, jax.P()))
+    # The clip lives on a mesh of another shape, as in the pipeline.
+    everywhere = jax.NamedSharding(make_mesh(mesh.devices.ravel().tolist()), jax.P())
+    latents, features = jax.device_put(arrays(), everywhere)
+    constants = jax.device_put((jnp.float32(2.0), jnp.float32(0.3)), everywhere)
     denoiser = WindowDenoiser(mesh, slots, lowered.compile())
     return np.asarray(denoiser(*constants, latents, features, plan, 700, scale))
 
