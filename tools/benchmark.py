@@ -57,6 +57,7 @@ def _measure(subject: str, size: int, options) -> list[Row]:
 
         return conditions.run(size, options.frames, options.repeats, options.backend)
     from benchmarks import inference
+
     from champ_jax.settings import Settings
 
     settings = Settings(

@@ -185,9 +185,10 @@ def splash_attention(
     """
     mesh = jax.sharding.get_abstract_mesh()
     run = functools.partial(_splash_local, interpret=interpret)
-    if mesh.empty:
+    axes = tuple(name for name in mesh.axis_names if name not in mesh.manual_axes)
+    if not axes:  # no mesh, or inside a shard_map that has split the batch already
         return run(query, key, value, key_lengths)
-    rows = PartitionSpec(mesh.axis_names)
+    rows = PartitionSpec(axes)
     specs = (rows, rows, rows, None if key_lengths is None else rows)
     # check_vma: pallas_call does not say along which axes its outputs vary.
     return jax.shard_map(run, in_specs=specs, out_specs=rows, check_vma=False)(query, key, value, key_lengths)
