@@ -58,6 +58,7 @@ class ChampPipeline:
       config: sizes of the networks and noise schedules.
       dtype: of parameters and computation; latents stay float32.
       devices: that it runs on.
+      parameters: {component: state}, on all devices.
     """
 
     def __init__(
@@ -85,11 +86,11 @@ class ChampPipeline:
         self._kernels, self._options = kernels, compiler_options
         self._mesh = make_mesh(self.devices)
         self._everywhere = NamedSharding(self._mesh, P())
-        self._parameters = {}
+        self.parameters = {}
         for name in COMPONENTS:
             _, parameters = PureNetwork.split(abstract_network(name, config, self.dtype))
             filled = jax.tree.map(lambda x, like: x.astype(like.dtype), fill(parameters, weights[name]), parameters)
-            self._parameters[name] = jax.device_put(filled, self._everywhere)
+            self.parameters[name] = jax.device_put(filled, self._everywhere)
         self._compiled: dict[tuple, Any] = {}
 
     @classmethod
@@ -179,7 +180,7 @@ class ChampPipeline:
             x = jax.device_put(noise, self._everywhere)
         memory = SAMPLERS[settings.sampler].start(x)
         update = programs.make_update(schedule, settings.sampler, path, settings.seed, self._everywhere)
-        weights = self._parameters["denoising_unet"]
+        weights = self.parameters["denoising_unet"]
         with progress.bar("denoise", settings.steps, "step") as bar:
             for i, timestep in enumerate(path.timesteps):
                 plan = plan_windows(settings.windows, shape[0], i)
@@ -198,11 +199,11 @@ class ChampPipeline:
         mesh = denoising_mesh(self.devices, windows, settings.batch, settings.guided)
         slots, frames = settings.batch * mesh.shape[WINDOWS], min(settings.windows.frames, length)
         chunk = settings.chunk * len(self.devices)
-        kernels = self._kernels or programs.fitting_kernels(self.config, size, self.dtype, self.devices[0])
+        kernels = self.kernels(size)
         networks = {
             name: PureNetwork.split(abstract_network(name, self.config, self.dtype, kernels))[0] for name in COMPONENTS
         }
-        weights, config = self._parameters, self.config
+        weights, config = self.parameters, self.config
         recipes = {
             ("picture", size): lambda: programs.lower_picture_encoder(networks, weights, config, size, self._mesh),
             ("conditions", size, chunk, tuple(conditions)): lambda: programs.lower_condition_encoder(
@@ -222,6 +223,10 @@ class ChampPipeline:
         picture, encoder, denoiser, decoder = (self._compiled[key] for key in recipes)
         return Programs(picture, encoder, WindowDenoiser(mesh, slots, denoiser), decoder)
 
+    def kernels(self, size: tuple[int, int]) -> AttentionKernels:
+        """The attention kernels of the programs for videos of size (width, height)."""
+        return self._kernels or programs.fitting_kernels(self.config, size, self.dtype, self.devices[0])
+
     @property
     def compiled(self) -> dict[tuple, Any]:
         """The programs compiled so far, {(what, picture size, ...): JAX's `Compiled`}."""
@@ -236,7 +241,7 @@ class ChampPipeline:
         guided: bool,
         mesh: Mesh,
     ) -> jax.stages.Lowered:
-        config, weights = self.config, self._parameters
+        config, weights = self.config, self.parameters
         shape = (slots, frames, *programs.latent_size(config, size))
         shapes = programs.reference_shapes(networks, weights, config, size)
         reference = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._everywhere), shapes)
@@ -254,7 +259,7 @@ class ChampPipeline:
         """The image encoder sees the whole picture squashed to a square, as the released weights do."""
         side = self.config.image_encoder.image_size
         small, fitted = resize_image(picture, (side, side)), resize_image(picture, size, "lanczos")
-        return run.picture(self._parameters, *jax.device_put((small[None], fitted[None]), self._everywhere))
+        return run.picture(self.parameters, *jax.device_put((small[None], fitted[None]), self._everywhere))
 
     def _encode_conditions(
         self, run: Programs, source: Conditions, size: tuple[int, int], chunk: int, progress: Progress
@@ -276,7 +281,7 @@ class ChampPipeline:
                 frames = coming.result()
                 if start + chunk < length:
                     coming = reader.submit(read, start + chunk)
-                encoded = run.conditions(self._parameters["guidance"], jax.device_put(frames, split))
+                encoded = run.conditions(self.parameters["guidance"], jax.device_put(frames, split))
                 clip = programs.write_frames(clip, encoded, np.int32(start))
                 bar.update(min(chunk, length - start))
             return jax.block_until_ready(clip)
@@ -287,7 +292,7 @@ class ChampPipeline:
 
         def decode(start: int) -> jax.Array:
             taken = programs.take_frames(self._mesh, chunk, latents, np.int32(start))
-            return run.decoder(self._parameters["vae"], taken)
+            return run.decoder(self.parameters["vae"], taken)
 
         with progress.bar("decode", length, "frame") as bar:
             coming = decode(0)

@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -22,11 +21,9 @@ from champ_jax.diffusion.schedules import Schedule
 from champ_jax.errors import InputError
 from champ_jax.models.attention import AttentionKernels, check_kernel, recommended_kernels
 from champ_jax.models.champ import ChampConfig
+from champ_jax.models.clip import normalise
 from champ_jax.models.functional import PureNetwork
 from champ_jax.models.unet import Reference
-
-CLIP_MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
-CLIP_STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 
 Networks = Mapping[str, PureNetwork]
 Parameters = Mapping[str, nnx.State]
@@ -45,7 +42,7 @@ def lower_picture_encoder(
             networks[name].bind(parameters[name])
             for name in ("image_encoder", "vae", "reference_unet", "denoising_unet")
         )
-        token = image_encoder((small.astype(jnp.float32) / 255 - CLIP_MEAN) / CLIP_STD)
+        token = image_encoder(normalise(small))
         latents = config.vae.scaling_factor * vae.encode(picture.astype(jnp.float32) / 127.5 - 1).mean
         return denoiser.prepare_reference(reference_unet.bank(latents, token), token)
 
