@@ -8,12 +8,16 @@ import functools
 import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import torch
+from flax import nnx
 from safetensors.torch import save_file
+
+from champ_jax.weights.names import tensor_names, unflatten
 
 GOLDEN = Path(__file__).parent / "golden" / "model"
 CONDITIONS = ("depth", "normal", "semantic_map", "dwpose")
@@ -117,3 +121,18 @@ def write_state(path: str | Path, state: Mapping[str, np.ndarray]) -> Path:
     else:
         torch.save(tensors, path)
     return path
+
+
+def load(build: Callable[[], nnx.Module], state: Mapping[str, np.ndarray]) -> nnx.Module:
+    """The module that `build` makes, with PyTorch's tensors in float32; every tensor must have a place."""
+    graph, have = nnx.split(nnx.eval_shape(build))  # fresh values would be computed only to be replaced
+    names = tensor_names(nnx.to_pure_dict(have))
+    assert set(names) == set(state)
+    for name in names.values():
+        assert name.accepts(state[name.key].shape), name
+    leaves = [
+        (name.path, jnp.asarray(name.to_flax(state[key], np.float32 if state[key].dtype.kind == "f" else np.int32)))
+        for key, name in names.items()
+    ]
+    nnx.replace_by_pure_dict(have, unflatten(leaves))
+    return nnx.merge(graph, have)

@@ -101,6 +101,37 @@ def tensor_names(tree: Mapping[Any, Any], prefix: Path = ()) -> dict[str, Tensor
     return {name.key: dataclasses.replace(name, path=(*prefix, *name.path)) for name in names}
 
 
+def files_of(component: str, tree: Mapping[Any, Any]) -> dict[str, dict[str, TensorName]]:
+    """The files of the users' tree that hold a component: {stem: {key: TensorName}}.
+
+    Args:
+      component: 'vae', 'image_encoder', 'reference_unet', 'denoising_unet' (its motion modules have a file of their
+        own) or 'guidance' (a file a condition).
+      tree: the component's state as a pure nested dict; only paths and shapes are read.
+    """
+    if component == "guidance":
+        return {
+            f"guidance_encoder_{condition}": tensor_names(encoder, ("encoders", condition))
+            for condition, encoder in tree["encoders"].items()
+        }
+    names = tensor_names(tree)
+    if component != "denoising_unet":
+        return {component: names}
+    motion = {key: name for key, name in names.items() if ".motion_modules." in key}
+    unet = {key: name for key, name in names.items() if key not in motion}
+    return {"denoising_unet": unet, "motion_module": motion} if motion else {"denoising_unet": unet}
+
+
+def is_optional(key: str) -> bool:
+    """Whether a file may lack the tensor: newer ones leave out what can be counted off."""
+    return key.endswith(".position_ids")
+
+
+def is_table(path: Path) -> bool:
+    """Whether a tensor is computed, not learnt: position tables and indices."""
+    return path[-1] in ("pe", "position_ids")
+
+
 def canonical(key: str) -> str:
     """Today's name of a tensor whose file may use an older one."""
     for pattern, name in _OLD_NAMES:

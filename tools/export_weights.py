@@ -1,0 +1,27 @@
+#!/usr/bin/env python3
+"""Writes a checkpoint directory of champ_jax as the `pretrained_models/` tree that PyTorch users load.
+
+  export_weights.py --checkpoint=DIR --output=pretrained_models_out
+
+A tensor goes out in the dtype it once came in where that loses nothing, in float32 otherwise; the VAE's attention has
+the names diffusers uses since 0.18. Needs PyTorch (pip install 'champ_jax[convert]').
+"""
+
+from collections.abc import Sequence
+
+from champ_jax.cli import Parser, run
+from champ_jax.weights.export import export
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = Parser(description=__doc__)
+    parser.add_argument("--checkpoint", required=True, help="checkpoint directory")
+    parser.add_argument("--output", required=True, help="folder to write; must not exist")
+    arguments = parser.parse_args(argv)
+    for place, dtypes in export(arguments.checkpoint, arguments.output).items():
+        print(f"{place}: {', '.join(f'{count} {dtype}' for dtype, count in dtypes.items())}")
+    print(f"written: {arguments.output}")
+
+
+if __name__ == "__main__":
+    run(main)
