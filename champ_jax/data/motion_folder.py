@@ -15,7 +15,7 @@ from PIL import Image
 
 from champ_jax.data.semantic_colors import semantic_complaint
 from champ_jax.errors import InputError
-from champ_jax.media import list_images, read_image
+from champ_jax.media import list_images, read_image, resize_image
 
 CONDITIONS = ("depth", "normal", "semantic_map", "dwpose")
 MASKED = "semantic_map"  # this condition is zeroed wherever the mask is 0
@@ -52,11 +52,13 @@ class MotionFolder:
         if not self.folder.is_dir():
             raise InputError(f"{self.folder}: no such motion folder")
         kinds = [*self.conditions, *(["mask"] if MASKED in self.conditions else [])]
-        self._files = self._index(kinds)
+        self._files = index_frames(self.folder, kinds)
         names = sorted(self._files[kinds[0]], key=natural_key)
-        _warn_of_gaps(self.folder, names)
+        note = gap_note(names)
+        if note:
+            warnings.warn(f"{self.folder}: {note}", stacklevel=2)
         self.names = [names[i] for i in parse_frames(frames, len(names), str(self.folder))]
-        self.image_size = _check_picture(self._files[kinds[0]][self.names[0]])
+        self.image_size = check_picture(self._files[kinds[0]][self.names[0]])
 
     def __len__(self) -> int:
         return len(self.names)
@@ -74,7 +76,7 @@ class MotionFolder:
         """
         with ThreadPoolExecutor() as pool:
             files = (files[name] for files in self._files.values() for name in self.names)
-            for _ in pool.map(_check_picture, files):
+            for _ in pool.map(check_picture, files):
                 pass
         if MASKED in self.conditions:
             for name in dict.fromkeys((self.names[0], self.names[len(self.names) // 2])):
@@ -114,46 +116,50 @@ class MotionFolder:
         image = read_image(self._files[condition][name])
         if condition == MASKED:
             image = image * self._mask(name, image.shape[:2])[..., None]
-        return image if size is None else resize(image, size)
+        return image if size is None else resize_image(image, size)
 
     def _mask(self, name: str, shape: tuple[int, int]) -> np.ndarray:
         """(H, W) bool, resized to `shape` if need be."""
         path = self._files["mask"][name]
         mask = read_image(path, "L")
         if mask.shape != shape:
-            mask = np.asarray(Image.fromarray(mask).resize(shape[::-1], Image.Resampling.NEAREST))
+            mask = resize_image(mask, shape[::-1], "nearest")
         return mask > (0 if path.suffix.lower() == ".png" else 127)  # lossy files have no exact 0
 
-    def _index(self, kinds: Sequence[str]) -> dict[str, dict[str, Path]]:
-        """{kind: {frame name: file}}, checked for completeness."""
-        there = sorted(path.name for path in self.folder.iterdir() if path.is_dir())
-        for kind in kinds:
-            if kind not in there:
-                reason = " (semantic maps are masked with it)" if kind == "mask" else ""
-                mend = "semantic_map" if kind == "mask" else kind
-                raise InputError(
-                    f"{self.folder}: has no {kind}/{reason}, it has {', '.join(there) or 'no folders'}; "
-                    f"render it, or leave {mend} out of --config.conditions"
-                )
-        files: dict[str, dict[str, Path]] = {}
-        for kind in kinds:
-            files[kind] = {}
-            for path in list_images(self.folder / kind):
-                if path.stem in files[kind]:
-                    raise InputError(f"{path}: {files[kind][path.stem].name} is the same frame; keep one of them")
-                files[kind][path.stem] = path
-            if not files[kind]:
-                raise InputError(f"{self.folder / kind}: holds no pictures (PNG, JPEG or WebP)")
-        every = sorted(set().union(*files.values()), key=natural_key)
-        missing = [f"{kind}/{name}" for name in every for kind in kinds if name not in files[kind]]
-        if missing:
-            more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
-            counts = ", ".join(f"{len(files[kind])} {kind}" for kind in kinds)
-            raise InputError(
-                f"{self.folder}: missing {', '.join(missing[:_NAMED])}{more} ({counts}); "
-                "render these frames, or remove their other pictures"
-            )
-        return files
+
+def index_frames(folder: Path, kinds: Sequence[str]) -> dict[str, dict[str, Path]]:
+    """{kind: {frame name: file}} of a folder that holds a folder of pictures for every kind.
+
+    Raises:
+      InputError: a kind or a frame is missing (named), or a frame has two files.
+    """
+    there = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    for kind in kinds:
+        if kind not in there:
+            reason = " (semantic maps are masked with it)" if kind == "mask" else ""
+            mend = f"render it, or leave {MASKED if kind == 'mask' else kind} out of the conditions"
+            if kind == "images":
+                mend = "put the frames of the video there"
+            raise InputError(f"{folder}: has no {kind}/{reason}, it has {', '.join(there) or 'no folders'}; {mend}")
+    files: dict[str, dict[str, Path]] = {}
+    for kind in kinds:
+        files[kind] = {}
+        for path in list_images(folder / kind):
+            if path.stem in files[kind]:
+                raise InputError(f"{path}: {files[kind][path.stem].name} is the same frame; keep one of them")
+            files[kind][path.stem] = path
+        if not files[kind]:
+            raise InputError(f"{folder / kind}: holds no pictures (PNG, JPEG or WebP)")
+    every = sorted(set().union(*files.values()), key=natural_key)
+    missing = [f"{kind}/{name}" for name in every for kind in kinds if name not in files[kind]]
+    if missing:
+        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+        counts = ", ".join(f"{len(files[kind])} {kind}" for kind in kinds)
+        raise InputError(
+            f"{folder}: missing {', '.join(missing[:_NAMED])}{more} ({counts}); "
+            "render these frames, or remove their other pictures"
+        )
+    return files
 
 
 def parse_frames(frames: str | None, count: int, source: str) -> range:
@@ -178,43 +184,42 @@ def parse_frames(frames: str | None, count: int, source: str) -> range:
     return taken
 
 
-def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bicubic resizing (Pillow's, antialiased) of (H, W, 3) uint8 to size (width, height)."""
-    if image.shape[1::-1] == tuple(size):
-        return image
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
-
-
 def natural_key(name: str) -> list[tuple[int, int | str]]:
     """Sorts 2 before 10; zero-padded names sort as they do by letters."""
     return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
 
 
-def _check_picture(path: Path) -> tuple[int, int]:
-    """(width, height) of a picture that is whole; raises InputError otherwise."""
+def check_picture(path: Path) -> tuple[int, int]:
+    """(width, height) of a picture; PNG files are checked by their checksums, others are decoded.
+
+    Raises:
+      InputError: the picture is broken, or has more than 8 bits a channel.
+    """
     try:
         with Image.open(path) as image:
-            size = image.size
+            size, mode = image.size, image.mode
             if image.format == "PNG":
                 image.verify()
             else:
                 image.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: not a readable picture ({error})") from error
+    if mode.startswith(("I", "F")):
+        raise InputError(f"{path}: has more than 8 bits a channel; save it with 8")
     return size
 
 
-def _warn_of_gaps(folder: Path, names: Sequence[str]) -> None:
-    """Warns if the frames' numbers have holes; an even stride is taken as meant."""
+def gap_note(names: Sequence[str]) -> str | None:
+    """Tells where the frames' numbers have holes; None if there are none. An even stride is taken as meant."""
     if not all(name.isdigit() for name in names) or len(names) < 3:
-        return
+        return None
     numbers = [int(name) for name in names]
     steps = np.diff(numbers)
     holes = np.flatnonzero(steps > steps.min())
-    if len(holes):
-        first = holes[0]
-        warnings.warn(
-            f"{folder}: frame numbers jump from {names[first]} to {names[first + 1]}"
-            f"{f' and at {len(holes) - 1} more places' if len(holes) > 1 else ''}; they are taken as neighbours",
-            stacklevel=3,
-        )
+    if not len(holes):
+        return None
+    first = holes[0]
+    return (
+        f"frame numbers jump from {names[first]} to {names[first + 1]}"
+        f"{f' and at {len(holes) - 1} more places' if len(holes) > 1 else ''}; they are taken as neighbours"
+    )

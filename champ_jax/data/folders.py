@@ -1,0 +1,200 @@
+"""Folders of videos to train on: DIR/[part/]VIDEO/{images,depth,normal,semantic_map,dwpose,mask}/NNNN.png.
+
+The person's boxes may lie beside, as the reference implementation of Champ has them: VIDEO/human_bbox.json, a list of
+[left, top, right, bottom] in pixels, one a frame, null where there is nobody. Else they are taken from the masks.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from champ_jax.data.motion_folder import CONDITIONS, MASKED, check_picture, gap_note, index_frames, natural_key
+from champ_jax.data.semantic_colors import semantic_complaint
+from champ_jax.errors import InputError
+from champ_jax.media import read_image
+
+BOXES = "human_bbox.json"
+NO_BOX = (-1, -1, -1, -1)
+
+
+@dataclass(frozen=True)
+class VideoFolder:
+    """A folder that looks like a video.
+
+    Attributes:
+      name: what the dataset calls it: 'source/part/video', the source by the last part of its path.
+      folder: where it is.
+    """
+
+    name: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class CheckedVideo:
+    """A video that can be trained on.
+
+    Attributes:
+      frames: names of the frames in order.
+      files: {kind: {frame: file}}.
+      size: (width, height) of all pictures.
+      boxes: (frames, 4) int32, left, top, right, bottom of the person; -1 where there is nobody.
+      notes: what looks wrong but can be used.
+    """
+
+    frames: list[str]
+    files: dict[str, dict[str, Path]]
+    size: tuple[int, int]
+    boxes: np.ndarray
+    notes: list[str]
+
+
+def kinds_for(conditions: Sequence[str]) -> tuple[str, ...]:
+    """The folders a video must have: 'images', the conditions, and 'mask' where semantic maps are masked with it.
+
+    Raises:
+      InputError: a condition is unknown or named twice.
+    """
+    for name in conditions:
+        if name not in CONDITIONS:
+            raise InputError(f"--conditions: {name!r} is unknown; choose from {', '.join(CONDITIONS)}")
+    if len(set(conditions)) != len(conditions) or not conditions:
+        raise InputError(f"--conditions={','.join(conditions)}: name each condition once")
+    return ("images", *conditions, *(["mask"] if MASKED in conditions else []))
+
+
+def find_videos(sources: Sequence[str | os.PathLike]) -> list[VideoFolder]:
+    """Every folder in `sources`, at any depth, that holds a folder named like a kind of picture; sorted by name.
+
+    Raises:
+      InputError: a source is missing or holds no video, or two videos have one name.
+    """
+    found: dict[str, VideoFolder] = {}
+    for source in sources:
+        root = Path(source).resolve()
+        if not root.is_dir():
+            raise InputError(f"--source={source}: no such folder")
+        count = 0
+        for folder in _walk(root):
+            count += 1
+            name = "/".join([root.name, *folder.relative_to(root).parts])
+            if name in found and found[name].folder != str(folder):
+                raise InputError(f"{folder}: {found[name].folder} has the same name, {name}; rename one of them")
+            found[name] = VideoFolder(name, str(folder))
+        if not count:
+            raise InputError(
+                f"--source={source}: holds no videos; a video is a folder with images/ and "
+                f"{', '.join(f'{kind}/' for kind in (*CONDITIONS, 'mask'))}"
+            )
+    return [found[name] for name in sorted(found, key=natural_key)]
+
+
+def fingerprint(files: dict[str, dict[str, Path]]) -> tuple[str, int]:
+    """(digest of the names and sizes of a video's files, their bytes): tells without reading whether they changed."""
+    sizes = [(f"{kind}/{path.name}", path.stat().st_size) for kind, paths in files.items() for path in paths.values()]
+    digest = hashlib.sha256(json.dumps(sorted(sizes)).encode()).hexdigest()[:16]
+    return digest, sum(size for _, size in sizes)
+
+
+def check_video(folder: str | os.PathLike, kinds: Sequence[str]) -> CheckedVideo:
+    """Opens every picture of a video and compares counts, names and sizes.
+
+    Args:
+      folder: of the video.
+      kinds: the folders it must have (`kinds_for`).
+
+    Raises:
+      InputError: says why the video cannot be used: a folder or frame is missing (named), a picture is broken or of
+        another size than the first one, the boxes do not match.
+    """
+    folder = Path(folder)
+    files = index_frames(folder, kinds)
+    frames = sorted(files["images"], key=natural_key)
+    paths = [files[kind][frame] for kind in kinds for frame in frames]
+    with ThreadPoolExecutor() as pool:
+        sizes = list(pool.map(check_picture, paths))
+    for path, size in zip(paths, sizes):
+        if size != sizes[0]:
+            raise InputError(
+                f"{path}: is {size[0]}x{size[1]}, {paths[0]} is {sizes[0][0]}x{sizes[0][1]}; "
+                "all pictures of a video must have one size"
+            )
+    notes = [note for note in (gap_note(frames),) if note]
+    if MASKED in kinds:
+        notes += _color_notes(files, frames)
+    return CheckedVideo(frames, files, sizes[0], _boxes(folder, files, frames, sizes[0]), notes)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Video folders in `folder`, itself included; does not look inside of them."""
+    try:
+        inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read ({error.strerror})") from error
+    if {path.name for path in inside} & {"images", *CONDITIONS}:
+        yield folder
+        return
+    for path in inside:
+        yield from _walk(path)
+
+
+def _color_notes(files: dict[str, dict[str, Path]], frames: Sequence[str]) -> list[str]:
+    for frame in dict.fromkeys((frames[0], frames[len(frames) // 2])):
+        path = files[MASKED][frame]
+        complaint = semantic_complaint(read_image(path), read_mask(files["mask"][frame]))
+        if complaint:
+            return [f"{MASKED}/{path.name} {complaint}"]
+    return []
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """(H, W) bool, where the body is; lossy files have no exact 0."""
+    return read_image(path, "L") > (0 if path.suffix.lower() == ".png" else 127)
+
+
+def _boxes(folder: Path, files: dict[str, dict[str, Path]], frames: Sequence[str], size: tuple[int, int]) -> np.ndarray:
+    path = folder / BOXES
+    if not path.is_file():
+        if "mask" not in files:
+            return np.tile(np.int32(NO_BOX), (len(frames), 1))
+        with ThreadPoolExecutor() as pool:
+            boxes = pool.map(lambda frame: _mask_box(read_mask(files["mask"][frame])), frames)
+            return np.array(list(boxes), np.int32)
+    try:
+        listed = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable JSON file ({error})") from error
+    if not isinstance(listed, list) or len(listed) != len(frames):
+        count = f"{len(listed)} boxes" if isinstance(listed, list) else "no list"
+        raise InputError(f"{path}: holds {count}, the video has {len(frames)} frames; write one box a frame")
+    boxes = np.empty((len(frames), 4), np.int32)
+    for frame, box, row in zip(frames, listed, boxes):
+        row[:] = NO_BOX if box is None else _checked_box(path, frame, box, size)
+    return boxes
+
+
+def _checked_box(path: Path, frame: str, box: object, size: tuple[int, int]) -> np.ndarray:
+    try:
+        corners = np.asarray(box, np.float64)
+        valid = corners.shape == (4,) and np.isfinite(corners).all()
+    except (TypeError, ValueError):
+        valid = False
+    if not valid:
+        raise InputError(f"{path}: frame {frame} has {box!r}, not [left, top, right, bottom] in pixels")
+    corners = np.clip(np.round(corners), 0, (*size, *size)).astype(np.int32)  # detectors go a little beyond the frame
+    if (corners[2:] <= corners[:2]).any():
+        raise InputError(f"{path}: frame {frame} has an empty box, {box!r}; write null where there is nobody")
+    return corners
+
+
+def _mask_box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return NO_BOX
+    return (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)

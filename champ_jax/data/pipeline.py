@@ -1,0 +1,332 @@
+"""Batches for training, with grain: every batch is a function of the dataset, the settings, the seed and its number.
+
+A training sample has a number, 0, 1, 2, ... without end; batch k of B samples is kB ... kB + B - 1, whatever the number
+of processes, workers and restarts. Sample n is of video n mod V in the order that the seed and the epoch n div V give,
+and draws its frames and its window from the seed and n.
+
+A batch is a dict of numpy arrays, F = 1 in stage 1:
+    pixels      (B, F, H, W, 3) uint8  target frames
+    reference   (B, H, W, 3) uint8
+    clip_pixels (B, 224, 224, 3) uint8  the reference as CLIP sees it in training: shortest edge 224, centre crop
+    conditions  {name: (B, F, H, W, 3) uint8}, the semantic map black outside of the mask
+    names       B texts that name a sample in messages: 'video reference 0012 frames 0045 ... 0137'
+With cached=True the frozen networks' outputs stand for the first three:
+    latents_mean, latents_std     (B, F, h, w, 4) float32, the posterior of the target frames, not scaled
+    reference_mean, reference_std (B, h, w, 4) float32
+    embedding                     (B, D) float32
+Pictures are left as bytes: the jitted step normalises them on the device.
+"""
+
+import functools
+import os
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+from PIL import Image
+
+from champ_jax.data.dataset import Dataset, decode, person_box, text
+from champ_jax.data.framing import Framing, clip_picture
+from champ_jax.data.motion_folder import CONDITIONS
+from champ_jax.data.sampling import clip_stride, pick_clip, pick_pair
+from champ_jax.errors import InputError
+
+Batch = dict[str, Any]
+
+
+def make_stage1(path: str | os.PathLike, *, margin: int = 30, **options: Any) -> "Batches":
+    """Batches of stage 1: a reference frame, one target frame, the target's conditions.
+
+    Args:
+      path: the dataset's folder.
+      margin: least distance of reference and target in frames (`sampling.pick_pair`).
+      options: of `make_batches`.
+    """
+    if margin < 0:
+        raise InputError(f"margin={margin}: must be 0 or more frames")
+    return make_batches(path, PairSampler(margin), **options)
+
+
+def make_stage2(path: str | os.PathLike, *, frames: int = 24, stride: int = 4, **options: Any) -> "Batches":
+    """Batches of stage 2: a reference frame, a clip, the clip's conditions.
+
+    A video shorter than the clip's span is taken at the largest stride that fits; videos of fewer than `frames` frames
+    are left out with a warning.
+
+    Args:
+      path: the dataset's folder.
+      frames: length of the clip.
+      stride: distance of its frames in the video.
+      options: of `make_batches`.
+    """
+    if frames < 1 or stride < 1:
+        raise InputError(f"frames={frames}, stride={stride}: must be 1 or more")
+    return make_batches(path, ClipSampler(frames, stride), **options)
+
+
+def make_batches(
+    path: str | os.PathLike,
+    sampler: "PairSampler | ClipSampler",
+    *,
+    seed: int,
+    batch_size: int,
+    image_size: tuple[int, int],
+    conditions: Sequence[str] = CONDITIONS,
+    crop: str = "random",
+    resize: str = "cover",
+    area: tuple[float, float] = (0.9, 1.0),
+    box_scale: tuple[float, float] = (0.8, 1.2),
+    shard_index: int = 0,
+    shard_count: int = 1,
+    workers: int = 0,
+    read_ahead: int = 2,
+    cached: bool = False,
+) -> "Batches":
+    """An endless iterator over batches.
+
+    Args:
+      path: the dataset's folder.
+      sampler: picks the frames of a sample.
+      seed: of everything random.
+      batch_size: samples of a batch over all processes.
+      image_size: (width, height) of the pictures.
+      conditions: which ones to read.
+      crop, resize, area, box_scale: how pictures become that size (`framing.Framing`).
+      shard_index, shard_count: this process and how many there are. Process p of n has rows pB/n ... (p+1)B/n - 1, the
+        ones `jax.make_array_from_process_local_data` puts there.
+      workers: processes that read and decode; 0 does it in threads of this one. A program with workers must guard its
+        main module (`if __name__ == "__main__"`).
+      read_ahead: batches made ahead, by each worker; 0 makes a batch when it is asked for (without workers).
+      cached: give latents and embeddings that `tools/build_dataset.py --cache_latents` computed.
+
+    Raises:
+      InputError: there is no dataset, it lacks a condition or the cache, no video is long enough, or settings
+        contradict each other.
+    """
+    if batch_size < 1 or batch_size % shard_count:
+        raise InputError(f"batch_size={batch_size}: must divide by the number of processes, {shard_count}")
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed={seed}: must lie in 0 ... 2**32 - 1")
+    if workers < 0 or read_ahead < 0:
+        raise InputError(f"workers={workers}, read_ahead={read_ahead}: must be 0 or more")
+    dataset = Dataset(path)
+    framing = Framing(tuple(image_size), crop, resize, tuple(area), tuple(box_scale))
+    loader = Loader(dataset, sampler, framing, tuple(conditions), seed, cached)
+    return Batches(
+        loader,
+        batch_size=batch_size,
+        shard=(shard_index, shard_count),
+        workers=workers,
+        read_ahead=read_ahead,
+    )
+
+
+@dataclass(frozen=True)
+class PairSampler:
+    """Stage 1: one target frame."""
+
+    margin: int
+
+    def fits(self, frames: int) -> bool:
+        return frames >= 1
+
+    def pick(self, frames: int, rng: np.random.Generator) -> tuple[int, list[int]]:
+        """The reference and the target frames."""
+        reference, target = pick_pair(frames, self.margin, rng)
+        return reference, [target]
+
+
+@dataclass(frozen=True)
+class ClipSampler:
+    """Stage 2: a clip of target frames."""
+
+    frames: int
+    stride: int
+
+    def fits(self, frames: int) -> bool:
+        return clip_stride(frames, self.frames, self.stride) > 0
+
+    def pick(self, frames: int, rng: np.random.Generator) -> tuple[int, list[int]]:
+        """The reference and the target frames."""
+        return pick_clip(frames, self.frames, self.stride, rng)
+
+
+class Loader:
+    """Makes sample n, from nothing but n. Is sent to the workers."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        sampler: PairSampler | ClipSampler,
+        framing: Framing,
+        conditions: tuple[str, ...],
+        seed: int,
+        cached: bool,
+    ):
+        for name in conditions:
+            if name not in dataset.kinds or name in ("images", "mask"):
+                there = ", ".join(kind for kind in dataset.kinds if kind not in ("images", "mask"))
+                raise InputError(f"{dataset.path}: has no condition {name!r}; it has {there}")
+        self._usable = np.array([i for i, video in enumerate(dataset.videos) if sampler.fits(video.frames)])
+        left_out = len(dataset) - len(self._usable)
+        if not len(self._usable):
+            longest = max(video.frames for video in dataset.videos)
+            raise InputError(
+                f"{dataset.path}: no video is long enough for a clip of {sampler.frames} frames, "
+                f"the longest has {longest}; ask for shorter clips"
+            )
+        if left_out:
+            warnings.warn(
+                f"{dataset.path}: {left_out} of {len(dataset)} videos have fewer than {sampler.frames} frames "
+                "and are left out",
+                stacklevel=4,
+            )
+        self.dataset, self.seed = dataset, seed
+        self._sampler, self._framing, self._conditions = sampler, framing, conditions
+
+    def __call__(self, number: int) -> Batch:
+        epoch, place = divmod(number, len(self._usable))
+        video = int(self._usable[_order(self.seed, epoch, len(self._usable))[place]])
+        rng = np.random.default_rng((self.seed, number))
+        reference, targets = self._sampler.pick(self.dataset.videos[video].frames, rng)
+        draws = self._framing.draw(rng)
+        return self._pictures(video, reference, targets, draws)
+
+    def _pictures(self, video: int, reference: int, targets: list[int], draws: np.ndarray) -> Batch:
+        size = self.dataset.videos[video].size
+        first = self.dataset.record(video, reference)
+        picture = decode(first, ["images"])["images"]
+        window = self._framing.window(size, draws, person_box(first))
+        records = [self.dataset.record(video, target) for target in targets]
+        boxes = [box for box in map(person_box, records) if box is not None]
+        # One window for the whole clip, so that the camera stands still.
+        clip_window = self._framing.window(size, draws, np.mean(boxes, axis=0) if boxes else None)
+        rows = [self._frame(record, clip_window) for record in records]
+        ends = dict.fromkeys(text(record, "frame") for record in (records[0], records[-1]))
+        return {
+            "pixels": np.stack([row["images"] for row in rows]),
+            "reference": self._framing.apply(picture, window, Image.Resampling.LANCZOS),
+            "clip_pixels": clip_picture(picture, window),
+            "conditions": {name: np.stack([row[name] for row in rows]) for name in self._conditions},
+            "names": f"{text(first, 'video')} reference {text(first, 'frame')} frames {' ... '.join(ends)}",
+        }
+
+    def _frame(self, record: Mapping[str, Any], window: Any) -> dict[str, np.ndarray]:
+        pictures = decode(record, ["images", *self._conditions])
+        # The filters of inference.
+        filters = {"images": Image.Resampling.LANCZOS}
+        return {
+            kind: self._framing.apply(picture, window, filters.get(kind, Image.Resampling.BICUBIC))
+            for kind, picture in pictures.items()
+        }
+
+
+@functools.lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, videos: int) -> np.ndarray:
+    """The order of the videos in an epoch, a permutation of 0 ... videos - 1."""
+    return np.random.default_rng((seed, epoch, 1)).permutation(videos)
+
+
+def collate(samples: Sequence[Batch]) -> Batch:
+    """Stacks samples along a new first axis; texts become a list."""
+    first = samples[0]
+    if isinstance(first, Mapping):
+        return {name: collate([sample[name] for sample in samples]) for name in first}
+    return list(samples) if isinstance(first, str) else np.stack(samples)
+
+
+class _Numbers:
+    """The numbers of the samples that a process loads, one after the other from `start` on."""
+
+    def __init__(self, start: int, batch_size: int, shard: tuple[int, int]):
+        self._start, self._batch_size = start, batch_size
+        self._rows = batch_size // shard[1]
+        self._first = shard[0] * self._rows
+
+    def __len__(self) -> int:
+        return sys.maxsize // self._batch_size
+
+    def __getitem__(self, position: int) -> int:
+        batch, row = divmod(position, self._rows)
+        return self._start + batch * self._batch_size + self._first + row
+
+
+class Batches(grain.DatasetIterator):
+    """An endless iterator over batches whose state is one number, so that it can go on with other workers or processes.
+
+    `close()` ends the workers.
+    """
+
+    def __init__(
+        self, load: Callable[[int], Batch], *, batch_size: int, shard: tuple[int, int], workers: int, read_ahead: int
+    ):
+        super().__init__()
+        self._load, self._batch_size, self._shard = load, batch_size, shard
+        self._workers, self._read_ahead = workers, read_ahead
+        self._next = 0
+        self._iterator: grain.DatasetIterator | None = None
+
+    def __next__(self) -> Batch:
+        self._assert_not_closed()
+        self.start_prefetch()
+        batch = next(self._iterator)
+        self._next += self._batch_size
+        return batch
+
+    def start_prefetch(self) -> None:
+        """Begins to make batches before the first one is asked for."""
+        if self._iterator is None:
+            self._iterator = iter(self._dataset())
+            self._iterator.start_prefetch()
+
+    def get_state(self) -> dict[str, Any]:
+        """What `set_state` needs to go on with the next batch; JSON can hold it."""
+        return {"next_sample": self._next, "seed": self._load.seed, "dataset": self._load.dataset.fingerprint}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Goes on where `get_state` was called, be it in another program.
+
+        Raises:
+          InputError: the state is of another seed.
+
+        Warns:
+          UserWarning: the dataset has changed since, so that the samples to come are others.
+        """
+        if state["seed"] != self._load.seed:
+            raise InputError(f"seed={self._load.seed}: the run was started with {state['seed']}; resume it with that")
+        if state["dataset"] != self._load.dataset.fingerprint:
+            warnings.warn(
+                f"{self._load.dataset.path}: has changed since the run was saved; the batches to come differ from "
+                "those of an uninterrupted run",
+                stacklevel=2,
+            )
+        self._drop()
+        self._next = int(state["next_sample"])
+
+    def close(self) -> None:
+        self._drop()
+        super().close()
+
+    def _drop(self) -> None:
+        if getattr(self, "_iterator", None) is not None:
+            self._iterator.close()
+            self._iterator = None
+
+    def _dataset(self) -> grain.IterDataset:
+        numbers = _Numbers(self._next, self._batch_size, self._shard)
+        batches = grain.MapDataset.source(numbers).map(self._load)
+        batches = batches.batch(self._batch_size // self._shard[1], batch_fn=collate)
+        threads = 0 if self._workers else self._read_ahead
+        batches = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads))
+        if not self._workers:
+            return batches
+        if not flags.FLAGS.is_parsed():  # grain asks absl for its flags, which only absl's own programs parse
+            flags.FLAGS.mark_as_parsed()
+        return batches.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=max(self._read_ahead, 1))
+        )

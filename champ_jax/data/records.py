@@ -1,0 +1,160 @@
+"""The dataset on disk: parts, each a TFDS dataset of ArrayRecord files, one record a frame.
+
+    DATASET/videos/part-00000/1.0.0/{videos-train.array_record-00000-of-00001, features.json, metadata.json, ...}
+
+A part holds whole videos in order, is written elsewhere and renamed, and never changes. Its metadata.json lists its
+videos, so that the parts together are all there is to know about the dataset. Pictures are the bytes of their files.
+Latents lie beside, in parts of the same name (`champ_jax.data.latents`).
+"""
+
+import contextlib
+import functools
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from champ_jax.errors import InputError
+from champ_jax.files import atomic_path
+
+VIDEOS = "videos"  # the folder of the parts
+GREY = ("depth", "mask")  # the kinds of picture with one channel
+_VERSION = "1.0.0"
+_OPEN_PARTS = 128  # files a process keeps open
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video of a part.
+
+    Attributes:
+      name: 'source/part/video', after the folders it was found in.
+      frames: how many it has.
+      size: (width, height) of all its pictures.
+      fingerprint: of the files it was written from.
+    """
+
+    name: str
+    frames: int
+    size: tuple[int, int]
+    fingerprint: str
+
+
+class FrameBuilder(tfds.core.GeneratorBasedBuilder):
+    """The TFDS builder of a part.
+
+    Args:
+      records: yields (video, features of one frame), a video's frames one after the other.
+      features: of a record.
+      listing: metadata of the part; the videos are added to it as they come.
+      options: of `tfds.core.DatasetBuilder`.
+    """
+
+    VERSION = tfds.core.Version(_VERSION)
+
+    def __init__(
+        self,
+        *,
+        records: Iterator[tuple[Video, Mapping[str, Any]]],
+        features: Mapping[str, Any],
+        listing: Mapping[str, Any],
+        **options: Any,
+    ):
+        self._records, self._features = records, features
+        self._listing = tfds.core.MetadataDict(**listing, videos=[])
+        super().__init__(**options)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Frames of videos of people, with motion conditions as Champ reads them.",
+            features=tfds.features.FeaturesDict(dict(self._features)),
+            disable_shuffling=True,  # a video's frames stay neighbours
+            metadata=self._listing,
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        videos = self._listing["videos"]
+        for number, (video, record) in enumerate(self._records):
+            if not videos or videos[-1]["name"] != video.name:
+                videos.append(asdict(video))
+            yield number, record
+
+
+class Videos(FrameBuilder):
+    """Frames with their pictures: {'video', 'frame', 'box', 'images', a picture for every kind}."""
+
+
+def video_features(kinds: Sequence[str]) -> dict[str, Any]:
+    """The features of a record of `Videos`; `kinds` are the folders its pictures come from."""
+    pictures = {kind: tfds.features.Image(shape=(None, None, 1 if kind in GREY else 3)) for kind in kinds}
+    box = tfds.features.Tensor(
+        shape=(4,), dtype=np.int32, doc="left, top, right, bottom of the person in pixels; -1 where there is none"
+    )
+    return {"video": tfds.features.Text(), "frame": tfds.features.Text(), "box": box, **pictures}
+
+
+def write_part(
+    folder: str | os.PathLike,
+    builder: type[FrameBuilder],
+    records: Iterator[tuple[Video, Mapping[str, Any]]],
+    features: Mapping[str, Any],
+    listing: Mapping[str, Any],
+) -> None:
+    """Writes the part at `folder`, which appears whole or not at all.
+
+    Raises:
+      InputError: the disk is full or `folder` cannot be written.
+    """
+    folder = Path(folder)
+    tfds.disable_progress_bar()
+    with atomic_path(folder, replace=False) as scratch, contextlib.redirect_stdout(io.StringIO()):
+        config = tfds.core.BuilderConfig(name=folder.name)
+        made = builder(
+            records=records, features=features, listing=listing, data_dir=scratch.parent / "tfds", config=config
+        )
+        made.download_and_prepare(
+            file_format="array_record",
+            download_dir=scratch.parent / "downloads",  # TFDS makes one even where nothing is downloaded
+            download_config=tfds.download.DownloadConfig(num_shards=1),
+        )
+        os.rename(Path(made.data_dir).parent, scratch)
+
+
+def list_parts(folder: str | os.PathLike) -> dict[str, dict[str, Any]]:
+    """{name of the part: its metadata}, sorted by name; empty if `folder` does not exist."""
+    return {
+        file.parent.parent.name: json.loads(file.read_text())
+        for file in sorted(Path(folder).glob(f"part-*/{_VERSION}/metadata.json"))
+    }
+
+
+@functools.lru_cache(maxsize=_OPEN_PARTS)
+def open_part(folder: Path) -> Sequence[dict[str, Any]]:
+    """Random access to the records of a part; pictures stay encoded. Parts are opened once a process.
+
+    Raises:
+      InputError: the part is damaged.
+    """
+    try:
+        builder = tfds.builder_from_directory(folder / _VERSION)
+        features = builder.info.features
+        encoded = {
+            name: tfds.decode.SkipDecoding()
+            for name, feature in features.items()
+            if isinstance(feature, tfds.features.Image)
+        }
+        return builder.as_data_source(split="train", decoders=encoded)
+    except Exception as error:
+        raise InputError(
+            f"{folder}: not a readable part of a dataset ({error}); remove it and build it again"
+        ) from error
