@@ -19,6 +19,7 @@ from jax.typing import DTypeLike
 from champ_jax.errors import InputError
 from champ_jax.models.attention import AttentionKernels
 from champ_jax.models.champ import COMPONENTS, Champ, ChampConfig
+from champ_jax.models.keys import InitKeys
 from champ_jax.models.layers import Unused
 from champ_jax.weights.names import flatten, unflatten
 
@@ -102,7 +103,7 @@ class Network:
         if trainable not in TRAINABLE:
             raise InputError(f"trainable={trainable}: unknown set; choose {', '.join(TRAINABLE)}")
         build = functools.partial(Champ, config, kernels=kernels, remat=remat, dtype=dtype)
-        graph, state = nnx.split(nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0))))
+        graph, state = nnx.split(nnx.eval_shape(lambda: build(rngs=InitKeys(0))))
         variables = {dotted(path): variable for path, variable in nnx.to_flat_state(state)}
         rule = TRAINABLE[trainable]
         trained, frozen, unused = [], [], []
@@ -119,7 +120,7 @@ class Network:
 
     def initialise(self, key: jax.Array) -> Flat:
         """Fresh values for every variable, float32; fit for jax.jit with out_shardings."""
-        model = Champ(self.config, rngs=nnx.Rngs(params=key))
+        model = Champ(self.config, rngs=InitKeys(key))
         return {dotted(path): variable.get_value() for path, variable in nnx.to_flat_state(nnx.state(model))}
 
     def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:

@@ -18,13 +18,10 @@ from champ_jax.errors import InputError
 AXES = ("data", "fsdp")
 BATCH = PartitionSpec(AXES)
 
-# (pattern on the dotted path, spec); the first that matches decides. A product's kernel is split along its outputs.
+# (pattern on the dotted path, spec of the *last* dimensions); the first that matches decides.
 RULES: tuple[tuple[str, PartitionSpec], ...] = (
-    (r"^(vae|image_encoder)\..*(conv|embedding)\w*\.kernel$", PartitionSpec(None, None, None, "fsdp")),
-    (r"\.(quant_conv|post_quant_conv|conv_shortcut|proj_in|proj_out)\.kernel$", PartitionSpec(None, "fsdp")),
-    (r"(\.conv\w*|\.blocks\.\d+)\.kernel$", PartitionSpec(None, None, None, "fsdp")),
-    (r"\.kernel$", PartitionSpec(None, "fsdp")),
-    (r"\.position_embedding\.embedding$", PartitionSpec(None, "fsdp")),
+    # (..., in, out) of a product or convolution: split along its outputs. Tables of embeddings likewise.
+    (r"\.(kernel|embedding)$", PartitionSpec("fsdp")),
     (r"\.(bias|scale|pe|class_embedding|position_ids)$", PartitionSpec()),
 )
 
@@ -83,8 +80,7 @@ def spec_of(name: str, shape: Sequence[int], mesh: Mesh) -> PartitionSpec:
             break
     else:
         raise InputError(f"parameter {name}: no sharding rule matches")
-    if len(spec) > len(shape):
-        raise InputError(f"parameter {name}: its rule {spec} does not suit its shape {tuple(shape)}")
+    spec = PartitionSpec(*(None,) * (len(shape) - len(spec)), *spec) if spec else spec
     for size, axis in zip(shape, spec):
         if axis is not None and size % mesh.shape[axis]:
             if math.prod(shape) > MAX_WHOLE:
