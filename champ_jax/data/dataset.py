@@ -1,5 +1,6 @@
 """Random access to any frame of any video of a dataset that tools/build_dataset.py wrote."""
 
+import bisect
 import hashlib
 import io
 import os
@@ -11,31 +12,44 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from champ_jax.data.motion_folder import MASKED
+from champ_jax.data.motion_folder import MASKED, mask_threshold
 from champ_jax.data.records import VIDEOS, Video, list_parts, open_part
 from champ_jax.errors import InputError
 from champ_jax.media import decode_image
 
+_PNG = b"\x89PNG"
+
 
 @dataclass(frozen=True)
 class Place:
-    """Where a video's records are: in `part`, from record `start` on."""
+    """Where frames of a video are: record `start` of `part` holds frame `first`."""
 
-    video: Video
+    first: int
     part: str
     start: int
 
 
-def places(parts: dict[str, dict[str, Any]]) -> list[Place]:
-    """The videos of some parts (`list_parts`), sorted by name, whatever parts they were written in."""
-    found: dict[str, Place] = {}
-    for part, listing in parts.items():
+def locate(listings: dict[str, dict[str, Any]]) -> tuple[dict[Video, list[Place]], dict[Video, set[int]]]:
+    """What the parts (`list_parts`) hold.
+
+    Returns:
+      ({video: places of its pieces in order} of complete videos, sorted by name whatever parts they are in,
+      {video: the first frames of the pieces there are} of the others).
+    """
+    pieces: dict[Video, dict[int, tuple[int, Place]]] = {}
+    for part, listing in listings.items():
         start = 0
-        for fields in listing["videos"]:
-            video = Video(**{**fields, "size": tuple(fields["size"])})
-            found.setdefault(video.name, Place(video, part, start))
-            start += video.frames
-    return [found[name] for name in sorted(found)]
+        for piece in listing["pieces"]:
+            place = Place(piece.first, part, start)
+            pieces.setdefault(piece.video, {}).setdefault(piece.first, (piece.count, place))
+            start += piece.count
+    complete, incomplete = {}, {}
+    for video in sorted(pieces, key=lambda video: video.name):
+        if sum(count for count, _ in pieces[video].values()) == video.frames:
+            complete[video] = [pieces[video][first][1] for first in sorted(pieces[video])]
+        else:
+            incomplete[video] = set(pieces[video])
+    return complete, incomplete
 
 
 class Dataset:
@@ -55,15 +69,15 @@ class Dataset:
           InputError: there is no dataset at `path`.
         """
         self.path = Path(path)
-        parts = list_parts(self.path / VIDEOS)
-        self._places = places(parts)
-        if not self._places:
+        listings = list_parts(self.path / VIDEOS)
+        videos, _ = locate(listings)
+        if not videos:
             raise InputError(
                 f"{self.path}: holds no dataset; write one with "
                 f"python tools/build_dataset.py --source=FOLDERS --output={self.path}"
             )
-        self.kinds: tuple[str, ...] = tuple(next(iter(parts.values()))["kinds"])
-        self.videos: list[Video] = [place.video for place in self._places]
+        self.kinds: tuple[str, ...] = tuple(next(iter(listings.values()))["kinds"])
+        self.videos, self._places = list(videos), list(videos.values())
         names = "\n".join(f"{video.name} {video.frames} {video.fingerprint}" for video in self.videos)
         self.fingerprint = hashlib.sha256(names.encode()).hexdigest()[:16]
 
@@ -72,10 +86,16 @@ class Dataset:
 
     def record(self, video: int, frame: int) -> dict[str, Any]:
         """The record of a frame, pictures encoded: {'video', 'frame', 'box', and a file's bytes for every kind}."""
-        place = self._places[video]
-        if not 0 <= frame < place.video.frames:
-            raise IndexError(f"{place.video.name} has {place.video.frames} frames, not {frame}")
-        return open_part(self.path / VIDEOS / place.part)[place.start + frame]
+        part, position = self.position(video, frame)
+        return open_part(self.path / VIDEOS / part)[position]
+
+    def position(self, video: int, frame: int) -> tuple[str, int]:
+        """(part, record) of a frame."""
+        if not 0 <= frame < self.videos[video].frames:
+            raise IndexError(f"{self.videos[video].name} has {self.videos[video].frames} frames, not {frame}")
+        places = self._places[video]
+        place = places[bisect.bisect_right(places, frame, key=lambda place: place.first) - 1]
+        return place.part, place.start + frame - place.first
 
     def frame(self, video: int, frame: int, kinds: Sequence[str]) -> dict[str, Image.Image]:
         """Some pictures of a frame, RGB; the semantic map is black outside of the mask (`decode`)."""
@@ -90,7 +110,7 @@ def decode(record: dict[str, Any], kinds: Sequence[str]) -> dict[str, Image.Imag
     """
     pictures = {kind: _picture(record, kind, "RGB") for kind in kinds}
     if MASKED in pictures:
-        mask = np.asarray(_picture(record, "mask", "L")) > _threshold(record["mask"])
+        mask = np.asarray(_picture(record, "mask", "L")) > mask_threshold(record["mask"].startswith(_PNG))
         pictures[MASKED] = Image.fromarray(np.asarray(pictures[MASKED]) * mask[..., None])
     return pictures
 
@@ -109,8 +129,3 @@ def text(record: dict[str, Any], name: str) -> str:
 def _picture(record: dict[str, Any], kind: str, mode: str) -> Image.Image:
     name = f"{text(record, 'video')}/{kind}/{text(record, 'frame')}"
     return decode_image(io.BytesIO(record[kind]), mode, name)
-
-
-def _threshold(file: bytes) -> int:
-    """The grey value that a mask's body lies above; lossy files have no exact 0."""
-    return 0 if file.startswith(b"\x89PNG") else 127

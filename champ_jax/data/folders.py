@@ -14,7 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from champ_jax.data.motion_folder import CONDITIONS, MASKED, check_picture, gap_note, index_frames, natural_key
+from champ_jax.data.motion_folder import (
+    CONDITIONS,
+    MASKED,
+    check_picture,
+    gap_note,
+    index_frames,
+    mask_threshold,
+    natural_key,
+)
 from champ_jax.data.semantic_colors import semantic_complaint
 from champ_jax.errors import InputError
 from champ_jax.media import read_image
@@ -147,15 +155,15 @@ def _walk(folder: Path) -> Iterator[Path]:
 def _color_notes(files: dict[str, dict[str, Path]], frames: Sequence[str]) -> list[str]:
     for frame in dict.fromkeys((frames[0], frames[len(frames) // 2])):
         path = files[MASKED][frame]
-        complaint = semantic_complaint(read_image(path), read_mask(files["mask"][frame]))
+        complaint = semantic_complaint(read_image(path), _read_mask(files["mask"][frame]))
         if complaint:
             return [f"{MASKED}/{path.name} {complaint}"]
     return []
 
 
-def read_mask(path: Path) -> np.ndarray:
-    """(H, W) bool, where the body is; lossy files have no exact 0."""
-    return read_image(path, "L") > (0 if path.suffix.lower() == ".png" else 127)
+def _read_mask(path: Path) -> np.ndarray:
+    """(H, W) bool, where the body is."""
+    return read_image(path, "L") > mask_threshold(path.suffix.lower() == ".png")
 
 
 def _boxes(folder: Path, files: dict[str, dict[str, Path]], frames: Sequence[str], size: tuple[int, int]) -> np.ndarray:
@@ -164,7 +172,7 @@ def _boxes(folder: Path, files: dict[str, dict[str, Path]], frames: Sequence[str
         if "mask" not in files:
             return np.tile(np.int32(NO_BOX), (len(frames), 1))
         with ThreadPoolExecutor() as pool:
-            boxes = pool.map(lambda frame: _mask_box(read_mask(files["mask"][frame])), frames)
+            boxes = pool.map(lambda frame: _mask_box(_read_mask(files["mask"][frame])), frames)
             return np.array(list(boxes), np.int32)
     try:
         listed = json.loads(path.read_text())

@@ -124,7 +124,7 @@ class MotionFolder:
         mask = read_image(path, "L")
         if mask.shape != shape:
             mask = resize_image(mask, shape[::-1], "nearest")
-        return mask > (0 if path.suffix.lower() == ".png" else 127)  # lossy files have no exact 0
+        return mask > mask_threshold(path.suffix.lower() == ".png")
 
 
 def index_frames(folder: Path, kinds: Sequence[str]) -> dict[str, dict[str, Path]]:
@@ -187,6 +187,11 @@ def parse_frames(frames: str | None, count: int, source: str) -> range:
 def natural_key(name: str) -> list[tuple[int, int | str]]:
     """Sorts 2 before 10; zero-padded names sort as they do by letters."""
     return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
+
+
+def mask_threshold(lossless: bool) -> int:
+    """The grey value above which a mask's pixel is of the body; lossy files have no exact 0."""
+    return 0 if lossless else 127
 
 
 def check_picture(path: Path) -> tuple[int, int]:

@@ -2,8 +2,9 @@
 
     DATASET/videos/part-00000/1.0.0/{videos-train.array_record-00000-of-00001, features.json, metadata.json, ...}
 
-A part holds whole videos in order, is written elsewhere and renamed, and never changes. Its metadata.json lists its
-videos, so that the parts together are all there is to know about the dataset. Pictures are the bytes of their files.
+A part holds videos in order, is written elsewhere and renamed, and never changes. Its metadata.json lists its videos,
+so that the parts together are all there is to know about the dataset. Pictures are the bytes of their files. A video
+too large for one part is cut into pieces, each a part, and counts when all of them are there.
 Latents lie beside, in parts of the same name (`champ_jax.data.latents`).
 """
 
@@ -31,7 +32,7 @@ _OPEN_PARTS = 128  # files a process keeps open
 
 @dataclass(frozen=True)
 class Video:
-    """A video of a part.
+    """A video of the dataset.
 
     Attributes:
       name: 'source/part/video', after the folders it was found in.
@@ -46,13 +47,29 @@ class Video:
     fingerprint: str
 
 
+@dataclass(frozen=True)
+class Piece:
+    """Neighbouring frames of a video in one part: all of them, but of videos too large for one.
+
+    Attributes:
+      video: whose.
+      first: the first frame.
+      count: how many.
+    """
+
+    video: Video
+    first: int
+    count: int
+
+
 class FrameBuilder(tfds.core.GeneratorBasedBuilder):
     """The TFDS builder of a part.
 
     Args:
-      records: yields (video, features of one frame), a video's frames one after the other.
+      records: the frames' features in the order of the pieces.
       features: of a record.
-      listing: metadata of the part; the videos are added to it as they come.
+      pieces: what the part holds.
+      listing: further metadata of the part.
       options: of `tfds.core.DatasetBuilder`.
     """
 
@@ -61,13 +78,14 @@ class FrameBuilder(tfds.core.GeneratorBasedBuilder):
     def __init__(
         self,
         *,
-        records: Iterator[tuple[Video, Mapping[str, Any]]],
+        records: Iterator[Mapping[str, Any]],
         features: Mapping[str, Any],
+        pieces: Sequence[Piece],
         listing: Mapping[str, Any],
         **options: Any,
     ):
         self._records, self._features = records, features
-        self._listing = tfds.core.MetadataDict(**listing, videos=[])
+        self._listing = tfds.core.MetadataDict(**listing, pieces=[asdict(piece) for piece in pieces])
         super().__init__(**options)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -83,11 +101,7 @@ class FrameBuilder(tfds.core.GeneratorBasedBuilder):
         return {"train": self._generate_examples()}
 
     def _generate_examples(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        videos = self._listing["videos"]
-        for number, (video, record) in enumerate(self._records):
-            if not videos or videos[-1]["name"] != video.name:
-                videos.append(asdict(video))
-            yield number, record
+        yield from enumerate(self._records)
 
 
 class Videos(FrameBuilder):
@@ -106,11 +120,14 @@ def video_features(kinds: Sequence[str]) -> dict[str, Any]:
 def write_part(
     folder: str | os.PathLike,
     builder: type[FrameBuilder],
-    records: Iterator[tuple[Video, Mapping[str, Any]]],
+    records: Iterator[Mapping[str, Any]],
     features: Mapping[str, Any],
+    pieces: Sequence[Piece],
     listing: Mapping[str, Any],
 ) -> None:
-    """Writes the part at `folder`, which appears whole or not at all.
+    """Writes the part at `folder`, which appears whole or not at all; arguments as of `FrameBuilder`.
+
+    TFDS holds the part in memory meanwhile.
 
     Raises:
       InputError: the disk is full or `folder` cannot be written.
@@ -118,9 +135,8 @@ def write_part(
     folder = Path(folder)
     tfds.disable_progress_bar()
     with atomic_path(folder, replace=False) as scratch, contextlib.redirect_stdout(io.StringIO()):
-        config = tfds.core.BuilderConfig(name=folder.name)
         made = builder(
-            records=records, features=features, listing=listing, data_dir=scratch.parent / "tfds", config=config
+            records=records, features=features, pieces=pieces, listing=listing, data_dir=scratch.parent / "tfds"
         )
         made.download_and_prepare(
             file_format="array_record",
@@ -131,11 +147,18 @@ def write_part(
 
 
 def list_parts(folder: str | os.PathLike) -> dict[str, dict[str, Any]]:
-    """{name of the part: its metadata}, sorted by name; empty if `folder` does not exist."""
-    return {
-        file.parent.parent.name: json.loads(file.read_text())
-        for file in sorted(Path(folder).glob(f"part-*/{_VERSION}/metadata.json"))
-    }
+    """{name of the part: its metadata, with 'pieces' as Piece}, sorted by name; empty if `folder` does not exist."""
+    listings = {}
+    for file in sorted(Path(folder).glob(f"part-*/{_VERSION}/metadata.json")):
+        listing = json.loads(file.read_text())
+        listing["pieces"] = [_piece(fields) for fields in listing["pieces"]]
+        listings[file.parent.parent.name] = listing
+    return listings
+
+
+def _piece(fields: Mapping[str, Any]) -> Piece:
+    video = {**fields["video"], "size": tuple(fields["video"]["size"])}
+    return Piece(**{**fields, "video": Video(**video)})
 
 
 @functools.lru_cache(maxsize=_OPEN_PARTS)

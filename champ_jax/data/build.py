@@ -1,0 +1,266 @@
+"""Builds a dataset from folders of videos: checks them, writes what can be used, says what was left out and why.
+
+The work is cut into parts of about equal size (`champ_jax.data.records`), each written by one process and renamed when
+it is complete. A run adds what the dataset does not have yet, so the same command continues a run that was killed.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from champ_jax.data.beam import map_items
+from champ_jax.data.dataset import locate
+from champ_jax.data.folders import (
+    CheckedVideo,
+    VideoFolder,
+    check_video,
+    find_videos,
+    fingerprint,
+    kinds_for,
+)
+from champ_jax.data.motion_folder import CONDITIONS, index_frames
+from champ_jax.data.records import VIDEOS, Piece, Video, Videos, list_parts, video_features, write_part
+from champ_jax.errors import InputError
+from champ_jax.files import atomic_path, require_space
+
+REPORT = "report.json"
+_LARGEST_PART = 512 << 20  # bytes; TFDS holds a part in memory
+_SMALLEST_PART = 16 << 20
+_SPREAD = 4  # parts for each worker, so that none waits long for the last one
+
+
+def build_dataset(
+    sources: Sequence[str | os.PathLike],
+    output: str | os.PathLike,
+    *,
+    conditions: Sequence[str] = CONDITIONS,
+    workers: int = 1,
+    runner: str | None = None,
+    runner_options: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Adds the videos in `sources` to the dataset at `output`.
+
+    Args:
+      sources: folders with videos at any depth (`folders.find_videos`).
+      output: the dataset's folder.
+      conditions: what a video must have besides images; fixed when the dataset is first written.
+      workers: processes that check and write.
+      runner: an Apache Beam runner to use instead (`beam.map_items`); `output` must be seen by all its machines.
+      runner_options: Beam's pipeline options.
+
+    Returns:
+      The report, also written to `output`/report.json: {'videos', 'frames', 'conditions', 'added': [names],
+      'left_out': [{'name', 'folder', 'reason'}], 'notes': [{'name', 'note'}]}; the counts are of the whole dataset,
+      the lists of this run.
+
+    Raises:
+      InputError: there is no video, none can be used, another run works on the dataset, or it has other conditions.
+    """
+    if workers < 1:
+        raise InputError(f"--workers={workers}: must be 1 or more")
+    kinds = kinds_for(conditions)
+    found = find_videos(sources)
+    output = Path(output)
+    parts_folder = output / VIDEOS
+    with locked(output):
+        _remove_scratch(output)
+        listings = list_parts(parts_folder)
+        for part, listing in listings.items():
+            if tuple(listing["kinds"]) != kinds:
+                raise InputError(
+                    f"{output}: its frames have {', '.join(listing['kinds'])} ({part}), this run would add "
+                    f"{', '.join(kinds)}; choose the same conditions or another output"
+                )
+        new, left_out = _survey(found, kinds, listings)
+        require_space(output, sum(size for _, size in new))
+        jobs = _jobs(new, kinds, parts_folder, first=_next_number(listings), workers=workers)
+        added: list[str] = []
+        notes: list[dict[str, str]] = []
+        with tqdm(total=sum(task.count for task, _ in new), unit="frame", desc="dataset", disable=not new) as progress:
+            outcomes = map_items(
+                write_videos, jobs, workers=workers, runner=runner, options=runner_options, scratch=output
+            )
+            for outcome in outcomes:
+                added += outcome["added"]
+                left_out += outcome["left_out"]
+                notes += outcome["notes"]
+                progress.update(outcome["frames"])
+        everything, _ = locate(list_parts(parts_folder))
+        report = {
+            "videos": len(everything),
+            "frames": sum(video.frames for video in everything),
+            "conditions": list(conditions),
+            "added": sorted(set(added)),
+            "left_out": _sorted(left_out),
+            "notes": _sorted(notes),
+        }
+        with atomic_path(output / REPORT) as path:
+            path.write_text(json.dumps(report, indent=1))
+    if not everything:
+        first = report["left_out"][0]
+        raise InputError(
+            f"{output}: none of the {len(found)} videos can be used; {first['name']}: {first['reason']} "
+            f"({output / REPORT} tells all)"
+        )
+    return report
+
+
+@dataclass(frozen=True)
+class Task:
+    """Frames of a folder to be written: all of them, but of videos too large for one part."""
+
+    name: str
+    folder: str
+    first: int
+    count: int
+
+
+def write_videos(job: dict[str, Any]) -> dict[str, Any]:
+    """Checks the videos of one part and writes the good ones.
+
+    Args:
+      job: {'folder': of the part, 'kinds', 'tasks': [fields of Task, ...]}.
+
+    Returns:
+      {'added', 'left_out', 'notes'} as in the report, and how many 'frames' were asked for.
+    """
+    tasks = [Task(**fields) for fields in job["tasks"]]
+    good: list[tuple[Task, CheckedVideo]] = []
+    left_out = []
+    for task in tasks:
+        try:
+            good.append((task, check_video(task.folder, job["kinds"])))
+        except InputError as error:
+            left_out.append(_left_out(task, error))
+    if good and not Path(job["folder"]).exists():  # Beam may repeat a job that was done
+        pieces = [
+            Piece(Video(task.name, len(video.frames), video.size, fingerprint(video.files)[0]), task.first, task.count)
+            for task, video in good
+        ]
+        write_part(
+            job["folder"], Videos, _records(good), video_features(job["kinds"]), pieces, {"kinds": list(job["kinds"])}
+        )
+    return {
+        "added": [task.name for task, _ in good],
+        "left_out": left_out,
+        "notes": [{"name": task.name, "note": note} for task, video in good for note in video.notes],
+        "frames": sum(task.count for task in tasks),
+    }
+
+
+def _records(good: Sequence[tuple[Task, CheckedVideo]]) -> Iterator[dict[str, Any]]:
+    for task, video in good:
+        for index in range(task.first, task.first + task.count):
+            frame = video.frames[index]
+            pictures = {kind: files[frame].read_bytes() for kind, files in video.files.items()}
+            yield {"video": task.name, "frame": frame, "box": video.boxes[index], **pictures}
+
+
+@contextlib.contextmanager
+def locked(output: Path) -> Iterator[None]:
+    """Holds the dataset for one run; the lock goes with the process, however it ends.
+
+    Raises:
+      InputError: another run holds it, or `output` cannot be written.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        file = open(output / ".lock", "w")  # noqa: SIM115
+    except OSError as error:
+        raise InputError(f"{output}: cannot be written ({error.strerror}); name another output") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(f"{output}: another run is writing there; wait for it or name another output") from error
+        yield
+
+
+def _survey(
+    found: Sequence[VideoFolder], kinds: Sequence[str], listings: dict[str, Any]
+) -> tuple[list[tuple[Task, int]], list[dict[str, str]]]:
+    """([(frames to write, their bytes)], [videos left out]); passes over what the dataset has already."""
+    complete, incomplete = locate(listings)
+    there = {video.name: video.fingerprint for video in complete}
+    begun = {(video.name, video.fingerprint): firsts for video, firsts in incomplete.items()}
+    tasks, left_out = [], []
+
+    def look(video: VideoFolder) -> tuple[str, int, int] | InputError:
+        try:
+            files = index_frames(Path(video.folder), kinds)
+            return *fingerprint(files), len(files["images"])
+        except InputError as error:
+            return error
+
+    with ThreadPoolExecutor() as pool:
+        for video, seen in zip(found, pool.map(look, found)):
+            if isinstance(seen, InputError):
+                left_out.append(_left_out(video, seen))
+            elif video.name not in there:
+                written = begun.get((video.name, seen[0]), ())
+                tasks += [entry for entry in _cut(video, *seen[1:]) if entry[0].first not in written]
+            elif there[video.name] != seen[0]:
+                reason = "the dataset has a video of this name with other files; rename this one or write a new dataset"
+                left_out.append(_left_out(video, reason))
+    return tasks, left_out
+
+
+def _cut(video: VideoFolder, size: int, frames: int) -> list[tuple[Task, int]]:
+    """The pieces of a video that fit into a part each, and their bytes. Follows from the video alone."""
+    pieces = min(-(-size // _LARGEST_PART), frames)
+    bounds = [frames * piece // pieces for piece in range(pieces + 1)]
+    return [(Task(video.name, video.folder, first, last - first), size // pieces) for first, last in pairwise(bounds)]
+
+
+def _left_out(video: VideoFolder | Task, reason: InputError | str) -> dict[str, str]:
+    return {"name": video.name, "folder": video.folder, "reason": str(reason)}
+
+
+def _sorted(entries: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """By name, each one once."""
+    unique = {tuple(entry.items()): entry for entry in entries}
+    return sorted(unique.values(), key=lambda entry: entry["name"])
+
+
+def _jobs(
+    tasks: Sequence[tuple[Task, int]], kinds: Sequence[str], folder: Path, first: int, workers: int
+) -> list[dict[str, Any]]:
+    """Groups tasks into parts of about equal bytes."""
+    total = sum(size for _, size in tasks)
+    limit = min(max(total // (_SPREAD * workers), _SMALLEST_PART), _LARGEST_PART)
+    groups: list[list[Task]] = []
+    filled = limit
+    for task, size in tasks:
+        if filled + size > limit:
+            groups.append([])
+            filled = 0
+        groups[-1].append(task)
+        filled += size
+    return [
+        {
+            "folder": str(folder / f"part-{number:05d}"),
+            "kinds": list(kinds),
+            "tasks": [asdict(task) for task in group],
+        }
+        for number, group in enumerate(groups, first)
+    ]
+
+
+def _next_number(listings: dict[str, Any]) -> int:
+    return 1 + max((int(part.removeprefix("part-")) for part in listings), default=-1)
+
+
+def _remove_scratch(output: Path) -> None:
+    """Removes what a killed run left half done."""
+    for leftover in (*output.glob(f"{VIDEOS}/.part-*"), *output.glob(".results.*")):
+        shutil.rmtree(leftover, ignore_errors=True)
