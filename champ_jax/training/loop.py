@@ -1,6 +1,5 @@
 """The loop of a run: batches in, steps, logs, checkpoints, validation; resumes, and stops without losing anything."""
 
-import dataclasses
 import json
 import signal
 import types
@@ -12,11 +11,12 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from champ_jax.data.pipeline import Batches, make_stage1, make_stage2
+from champ_jax.data.pipeline import Batches
 from champ_jax.diffusion.schedules import Schedule
 from champ_jax.errors import InputError
 from champ_jax.files import atomic_path
 from champ_jax.training import checkpoints, initialise
+from champ_jax.training.batches import make_batches
 from champ_jax.training.config import check, check_size
 from champ_jax.training.logs import Logs
 from champ_jax.training.objective import Objective
@@ -90,7 +90,7 @@ class Run:
         config = self.config
         optimizer = make_optimizer(config.optimizer, config.steps)
         options = StepOptions(config.seed, config.optimizer.accumulate, config.optimizer.unroll, config.average.decay)
-        batches = make_batches(config, config.data.path, seed=config.seed)
+        batches = make_batches(config, config.data.path)
         if self.checkpoints.steps():
             _check_continuation(config, self.workdir)
             network = initialise.build_network(config, checkpoints.read_model(self.workdir))
@@ -110,7 +110,7 @@ class Run:
             state, frozen = initialise.start(initial, self.workdir, config, optimizer, options, self.mesh)
         with atomic_path(self.workdir / checkpoints.CONFIG) as path:
             path.write_text(json.dumps(config.to_dict(), indent=1) + "\n")
-        objective = Objective(Schedule(**dataclasses.asdict(network.config.training)), **config.loss.to_dict())
+        objective = Objective(Schedule.of(network.config.training), **config.loss.to_dict())
         step = make_step(network, optimizer, objective, options)
         shardings = initialise.shardings_of(initialise.abstract_state(network, optimizer, options, self.mesh))
         self._step = jit_step(step, shardings, self.mesh)
@@ -156,7 +156,7 @@ class Run:
     def _validate(self) -> None:
         """Samples with the averaged parameters, if there are any; takes nothing from the state."""
         measures, videos = self.validator.run(self.state.average or self.state.params, self.frozen)
-        self.validator.write(self.workdir / "samples", self.step, measures, videos)
+        self.validator.write(self.workdir / "samples", self.step, videos)
         self.logs.validation(self.step, measures, videos, self.config.validation.fps)
         words = " ".join(f"{name} {value:.3f}" for name, value in measures.items())
         self.logs.say(f"validation at step {self.step}: {words}")
@@ -193,29 +193,6 @@ class Run:
                 f"last good checkpoint is kept. Lower optimizer.learning_rate or look at the clips: "
                 f"{'; '.join(clips[:16])}{more}"
             )
-
-
-def make_batches(config: ConfigDict, path: str, *, seed: int, cached: bool | None = None) -> Batches:
-    """The run's batches from the dataset at `path`, this process's share of each."""
-    data = config.data
-    options = {
-        "seed": seed,
-        "batch_size": data.batch_size,
-        "image_size": tuple(data.image_size),
-        "conditions": tuple(config.conditions),
-        "crop": data.crop,
-        "resize": data.resize,
-        "area": tuple(data.area),
-        "box_scale": tuple(data.box_scale),
-        "workers": data.workers,
-        "read_ahead": data.read_ahead,
-        "cached": data.cached if cached is None else cached,
-        "shard_index": jax.process_index(),
-        "shard_count": jax.process_count(),
-    }
-    if config.stage == 1:
-        return make_stage1(path, margin=data.margin, **options)
-    return make_stage2(path, frames=data.frames, stride=data.stride, **options)
 
 
 def _check_continuation(config: ConfigDict, workdir: Path) -> None:
