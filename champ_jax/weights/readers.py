@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -157,13 +158,14 @@ def _open_pickle(path: Path, kind: str) -> TensorFile:
         raise InputError(
             f"{path}: reading PyTorch's .pth, .ckpt and .bin files needs PyTorch; pip install 'champ_jax[convert]'"
         ) from None
-    if kind == "zip" and not zipfile.is_zipfile(path):
-        raise InputError(f"{path}: is truncated, its end is missing; {_AGAIN}")
+    if kind == "zip":
+        _check_zip(path)
     stand_ins = [(type("StandIn", (), {}), name) for name in _HARMLESS]
     try:
-        with torch.serialization.safe_globals(stand_ins):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True if kind == "zip" else None)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, KeyError, AttributeError) as error:
+        # The warnings are about pickles that are refused anyway.
+        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(stand_ins):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "zip")
+    except Exception as error:  # damaged bytes raise nearly anything
         raise _refusal(path, error) from error
     tensors = _tensors(path, content)
     keys = _without_prefix(tensors)
@@ -171,19 +173,26 @@ def _open_pickle(path: Path, kind: str) -> TensorFile:
     return TensorFile(path, infos, lambda key: _to_numpy(tensors[keys[key]]))
 
 
+def _check_zip(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile:
+        raise InputError(f"{path}: is truncated, its end is missing; {_AGAIN}") from None
+    if any(name.endswith("/constants.pkl") for name in names):
+        raise InputError(f"{path}: is a TorchScript program, not weights; save its state_dict")
+
+
 def _refusal(path: Path, error: Exception) -> InputError:
     """What to say of a file that PyTorch's restricted unpickler does not take."""
     text = str(error)
-    code = re.search(r"(?:Unsupported global: |Unsupported class |GLOBAL |Can't get .*? )`?([\w.]+)", text)
-    if code:
+    code = re.search(r"(?:GLOBAL|function|class) `?([\w.]+)", text)
+    if isinstance(error, pickle.UnpicklingError) and ("Unsupported" in text or code):
+        asks = f"asks to run {code[1]}" if code else "does more than hold tensors"
         return InputError(
-            f"{path}: is a pickle that asks to run {code[1]}; only tensors are read and nothing of it was run. "
+            f"{path}: is a pickle that {asks}; only tensors are read and nothing of it was run. "
             "Take the .safetensors file, or save the bare state_dict"
         )
-    if "TorchScript" in text:
-        return InputError(f"{path}: is a TorchScript program, not weights; save its state_dict")
-    if isinstance(error, pickle.UnpicklingError) and "Unsupported" in text:
-        return InputError(f"{path}: is a pickle that does more than hold tensors; nothing of it was run")
     return InputError(f"{path}: is truncated or damaged; {_AGAIN}")
 
 

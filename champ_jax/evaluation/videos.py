@@ -1,0 +1,189 @@
+"""Finds and reads the videos to compare: folders of frames or video files, matched by name."""
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from champ_jax.errors import InputError
+from champ_jax.media import VIDEO_SUFFIXES, list_images, read_image, read_video
+
+# Where a training or motion folder keeps its frames, beside conditions.
+_FRAMES_FOLDER = "images"
+
+
+@dataclasses.dataclass(frozen=True)
+class Video:
+    """One video on disk.
+
+    Attributes:
+      name: the folder's or the file's name without suffix.
+      path: folder or file.
+      frames: the picture files of a folder in the order of their numbers, empty for a video file.
+    """
+
+    name: str
+    path: Path
+    frames: tuple[Path, ...] = ()
+
+    def count(self) -> int:
+        """Number of frames (a video file is decoded once for it: headers lie)."""
+        return len(self.frames) if self.frames else sum(1 for _ in read_video(self.path))
+
+    def read(self) -> Iterator[np.ndarray]:
+        """The frames, uint8 (H, W, 3), one in memory at a time."""
+        return map(read_image, self.frames) if self.frames else read_video(self.path)
+
+    def frame_name(self, index: int) -> str:
+        """How messages name a frame."""
+        return str(self.frames[index]) if self.frames else f"{self.path} frame {index}"
+
+    def alpha(self) -> Path | None:
+        """The first frame file with an alpha channel."""
+        for path in self.frames:
+            try:
+                with Image.open(path) as image:
+                    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+                        return path
+            except OSError:
+                return None  # read() will say what is wrong with it
+        return None
+
+
+def find_videos(root: str | Path, field: str) -> dict[str, Video]:
+    """{name: Video} of `root`: a folder of videos, one folder of frames, or one video file.
+
+    A folder `X/images/` with frames is the video X, as in training folders. One video alone has the name ''.
+
+    Raises:
+      InputError: `root` is missing or holds no video, or two of its videos share a name; `field` names the setting.
+    """
+    root = Path(root)
+    if root.is_file():
+        if root.suffix.lower() not in VIDEO_SUFFIXES:
+            raise InputError(f"--config.{field}={root}: neither a folder nor a video file ({' '.join(VIDEO_SUFFIXES)})")
+        return {"": Video(root.stem, root)}
+    if not root.is_dir():
+        raise InputError(f"--config.{field}={root}: no such file or folder")
+    if alone := _frames_of(root):
+        return {"": Video(root.name, root, alone)}
+    videos: dict[str, Video] = {}
+    for path in sorted(root.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            frames = _frames_of(path)
+            video = Video(path.name, path, frames) if frames else None
+        else:
+            video = Video(path.stem, path) if path.suffix.lower() in VIDEO_SUFFIXES else None
+        if video is None:
+            continue
+        if video.name in videos:
+            raise InputError(f"--config.{field}: {videos[video.name].path} and {path} share a name; remove one")
+        videos[video.name] = video
+    if not videos:
+        raise InputError(f"--config.{field}={root}: holds no folders of frames and no video files")
+    return videos
+
+
+def _frames_of(folder: Path) -> tuple[Path, ...]:
+    for candidate in (folder, folder / _FRAMES_FOLDER):
+        if candidate.is_dir() and (frames := list_images(candidate)):
+            return tuple(sorted(frames, key=_natural))
+    return ()
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """frame_2 before frame_10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.stem)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A prediction and its ground truth with the same number of frames to compare."""
+
+    name: str
+    prediction: Video
+    truth: Video
+    count: int
+
+    def read(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(ground truth, prediction) frame by frame.
+
+        Raises:
+          InputError: a file breaks off.
+        """
+        for index, frames in enumerate(zip(self.truth.read(), self.prediction.read(), strict=False)):
+            if index == self.count:
+                return
+            yield frames
+
+
+def match_videos(
+    predictions: dict[str, Video], truths: dict[str, Video], *, missing: str, lengths: str
+) -> tuple[list[Pair], list[str]]:
+    """Pairs by name, sorted, and remarks for the report.
+
+    Args:
+      predictions, truths: from `find_videos`.
+      missing: 'refuse' videos that only one side has, or 'skip' them.
+      lengths: 'strict', or 'shortest' to compare the frames both have.
+
+    Raises:
+      InputError: videos are missing, lengths differ, and that is to be refused.
+    """
+    remarks: list[str] = []
+    if set(predictions) == {""} or set(truths) == {""}:
+        if len(predictions) != 1 or len(truths) != 1:
+            raise InputError("one side is a single video, the other a folder of videos; name the same kind for both")
+        pairs = [(next(iter(truths.values())).name, next(iter(predictions.values())), next(iter(truths.values())))]
+    else:
+        absent = sorted(set(truths) - set(predictions))
+        extra = sorted(set(predictions) - set(truths))
+        if absent and missing == "refuse":
+            raise InputError(
+                f"--config.predictions lacks {len(absent)} of {len(truths)} videos: {_listed(absent)}; "
+                "make them, or set --config.missing=skip"
+            )
+        if absent:
+            remarks.append(f"no predictions for {len(absent)} of {len(truths)} videos: {', '.join(absent)}")
+        if extra:
+            remarks.append(f"predictions without ground truth, left out: {', '.join(extra)}")
+        names = sorted(set(truths) & set(predictions))
+        if not names:
+            raise InputError(
+                f"no names match: predictions are {_listed(sorted(predictions))}; "
+                f"ground truth is {_listed(sorted(truths))}"
+            )
+        pairs = [(name, predictions[name], truths[name]) for name in names]
+    matched = []
+    for name, prediction, truth in pairs:
+        prediction_count, truth_count = prediction.count(), truth.count()
+        if prediction_count != truth_count:
+            told = f"{name}: {prediction_count} predicted frames, {truth_count} of ground truth"
+            if lengths == "strict":
+                raise InputError(f"{told}; mend them, or set --config.lengths=shortest to compare the first ones")
+            remarks.append(f"{told}: the first {min(prediction_count, truth_count)} are compared")
+        elif prediction.frames and truth.frames:
+            numbers = [[re.findall(r"\d+", frame.stem)[-1:] for frame in v.frames] for v in (prediction, truth)]
+            if [list(map(_whole, n)) for n in numbers[0]] != [list(map(_whole, n)) for n in numbers[1]]:
+                remarks.append(
+                    f"{name}: frame numbers differ between prediction and ground truth, paired in their order"
+                )
+        for video in (prediction, truth):
+            if (path := video.alpha()) is not None:
+                remarks.append(f"{path}: has an alpha channel; transparent pixels count as black")
+        matched.append(Pair(name, prediction, truth, min(prediction_count, truth_count)))
+    return matched, remarks
+
+
+def _whole(digits: list[str]) -> list[int]:
+    return [int(d) for d in digits]
+
+
+def _listed(names: list[str], most: int = 10) -> str:
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
