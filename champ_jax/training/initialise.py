@@ -6,6 +6,7 @@ import functools
 from pathlib import Path
 
 import jax
+import numpy as np
 import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -15,6 +16,7 @@ from champ_jax.models.champ import ChampConfig, ScheduleConfig
 from champ_jax.models.motion import MotionConfig
 from champ_jax.training import checkpoints
 from champ_jax.training.config import DTYPES, kernels
+from champ_jax.training.fresh import fresh_value
 from champ_jax.training.parameters import Flat, Network, cast, from_components
 from champ_jax.training.sharding import parameter_shardings, state_shardings
 from champ_jax.training.step import StepOptions, TrainState, initial_state
@@ -141,24 +143,18 @@ def _part(name: str) -> str:
 
 
 def complete(network: Network, arrays: Flat, seed: int, mesh: Mesh) -> Flat:
-    """Values for every variable of the network, in place on the mesh: the given ones, fresh ones for the others."""
+    """Values for every variable of the network, in place on the mesh: the given ones, fresh ones for the others.
+
+    Every process has or makes the whole of one array at a time and puts its devices' share of it on them.
+    """
     shapes = network.shapes()
     shardings = parameter_shardings(shapes, mesh)
-    missing = [name for name in shapes if name not in arrays]
-    fresh: Flat = {}
-    if missing:
-
-        def initialise(key: jax.Array) -> Flat:
-            values = network.initialise(key)
-            return {name: values[name] for name in missing}
-
-        # Under jit with out_shardings every device computes its own part, and no host holds the whole.
-        wanted = {name: shardings[name] for name in missing}
-        fresh = jax.jit(initialise, out_shardings=wanted)(jax.random.fold_in(jax.random.key(seed), 2**32 - 1))
-    given = {
-        name: jax.device_put(array.astype(shapes[name].dtype), shardings[name]) for name, array in arrays.items()
-    }
-    return {**fresh, **given}
+    placed: Flat = {}
+    for name, shape in shapes.items():
+        value = arrays[name] if name in arrays else fresh_value(name, shape.shape, seed)
+        value = np.asarray(value, shape.dtype)
+        placed[name] = jax.make_array_from_callback(shape.shape, shardings[name], value.__getitem__)
+    return placed
 
 
 def start(

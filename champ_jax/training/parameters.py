@@ -118,13 +118,8 @@ class Network:
             raise InputError(f"trainable={trainable}: the model has none of these parameters (stage and model disagree)")
         return cls(config, graph, variables, tuple(trained), tuple(frozen), tuple(unused))
 
-    def initialise(self, key: jax.Array) -> Flat:
-        """Fresh values for every variable, float32; fit for jax.jit with out_shardings."""
-        model = Champ(self.config, rngs=InitKeys(key))
-        return {dotted(path): variable.get_value() for path, variable in nnx.to_flat_state(nnx.state(model))}
-
     def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """{name: shape and dtype} of every variable as `initialise` gives it."""
+        """{name: shape and dtype} of every variable."""
         return {name: variable.get_value() for name, variable in self.variables.items()}
 
     def merge(self, *parts: Flat) -> Champ:
