@@ -128,7 +128,7 @@ def smoke() -> ConfigDict:
         unet=UNetConfig(
             block_out_channels=(16, 32),
             layers_per_block=1,
-            attention_levels=(True, True),
+            attention_levels=(True, False),
             heads=(2, 2),
             cross_attention_dim=32,
             norm_num_groups=8,
