@@ -7,6 +7,7 @@ import argparse
 import difflib
 import importlib.util
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,7 +29,16 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> NoReturn:
-    """Runs `main(arguments)` and exits with the project's statuses."""
+    """Runs `main(arguments)` and exits with the project's statuses; warnings are one line each, too."""
+    with_source = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+        if category is UserWarning:
+            print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+        else:
+            with_source(message, category, *rest)
+
+    warnings.showwarning = show
     try:
         status = main(list(sys.argv[1:] if argv is None else argv))
     except InputError as error:

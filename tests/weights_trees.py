@@ -100,7 +100,7 @@ def as_ldm(unet, vae):
             array = array[:, :, None, None]
         file[f"first_stage_model.{name}"] = array
     file["cond_stage_model.transformer.text_model.final_layer_norm.weight"] = np.ones(4, np.float32)
-    file["model_ema.decay"] = np.float32(0.9999).reshape(())
+    file["model_ema.decay"] = np.array(0.9999, np.float32)
     file["model_ema.diffusion_modelinput_blocks00weight"] = np.ones(4, np.float32)
     for name in ("betas", "sqrt_alphas_cumprod", "log_one_minus_alphas_cumprod", "posterior_mean_coef1"):
         file[name] = np.ones(4, np.float32)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from flax import nnx
 from tqdm import tqdm
@@ -25,7 +24,8 @@ from champ_jax.models.unet import UNetConfig
 from champ_jax.models.vae import VAEConfig
 from champ_jax.weights import shapes
 from champ_jax.weights.checkpoint import DTYPES, Tree, checkpoint_writer
-from champ_jax.weights.names import TensorName, files_of, flatten, is_optional, is_table, unflatten
+from champ_jax.weights.initial import initial_values
+from champ_jax.weights.names import TensorName, files_of, is_optional, is_table, unflatten
 from champ_jax.weights.readers import open_tensors
 from champ_jax.weights.sources import Layout, Source, find_files, read_json, read_source
 
@@ -152,7 +152,6 @@ def convert(
     )
     sizes = {part.stem: sum(_nbytes(name, dtype) for name in part.names.values()) for part in plan.parts}
     require_space(output, int(1.05 * sum(sizes.values())))
-    initial = _Initial(plan.config, seed)
     with (
         checkpoint_writer(output) as writer,
         tqdm(total=sum(sizes.values()), unit="B", unit_scale=True, disable=not progress) as bar,
@@ -160,7 +159,7 @@ def convert(
         for component in COMPONENTS:
             bar.set_description(component)
             parts = [part for part in plan.parts if part.component == component]
-            leaves = [leaf for part in parts for leaf in _read(part, dtype, initial, bar.update)]
+            leaves = [leaf for part in parts for leaf in _read(part, plan.config, dtype, seed, bar.update)]
             writer.add(component, unflatten(leaves))
             del leaves  # one component in memory at a time
         writer.finish(plan.config.to_json(), {part.stem: part.record() for part in plan.parts})
@@ -343,43 +342,25 @@ def _nbytes(name: TensorName, dtype: str) -> int:
     return int(np.prod(name.shape)) * (4 if name.path[-1] == "position_ids" else DTYPES[dtype].itemsize)
 
 
-class _Initial:
-    """Fresh values of the parameters, made when asked for, those only."""
-
-    def __init__(self, config: ChampConfig, seed: int):
-        self.config = config
-        self.seed = seed
-
-    def __call__(self, component: str, names: Sequence[TensorName]) -> Mapping[Any, np.ndarray]:
-        wanted = {name.path for name in names}
-
-        @jax.jit  # what is not returned is not computed
-        def build() -> list[tuple[str, jax.Array]]:
-            module = build_component(component, self.config, rngs=InitKeys(self.seed))
-            leaves = flatten(nnx.to_pure_dict(nnx.state(module)))
-            return [leaf for path, leaf in leaves if path in wanted]
-
-        paths = [path for path, _ in flatten(abstract_state(component, self.config)) if path in wanted]
-        return {path: np.asarray(leaf) for path, leaf in zip(paths, build())}
-
-
 def _read(
-    part: Part, dtype: str, initial: _Initial, advance: Callable[[int], Any]
+    part: Part, config: ChampConfig, dtype: str, seed: int, advance: Callable[[int], Any]
 ) -> Iterator[tuple[tuple[Any, ...], np.ndarray]]:
     """(path, array) of every tensor of a part."""
-    present = {} if part.source is None else part.source.infos
-    absent = [name for key, name in part.names.items() if key not in present]
-    if absent:
-        for path, array in initial(part.component, absent).items():
-            array = array if array.dtype.kind == "i" else array.astype(DTYPES[dtype])
-            advance(array.nbytes)
-            yield path, array
+
+    def counted(array: np.ndarray) -> np.ndarray:
+        advance(array.nbytes)
+        return array
+
     if part.source is None:
+        values = initial_values(part.stem, part.names, config, seed)
+        for name in part.names.values():
+            yield name.path, counted(values[name.path].astype(DTYPES[dtype]))
         return
     with open_tensors(part.source.path) as file:
         for key, name in part.names.items():
-            if key in present:
-                index = present[key].dtype.kind == "i"  # JAX holds 32-bit integers
-                array = name.to_flax(file.read(part.source.keys[key]), np.int32 if index else DTYPES[dtype])
-                advance(array.nbytes)
-                yield name.path, array
+            if is_table(name.path) and key not in part.source.infos:
+                yield name.path, counted(np.arange(name.shape[-1], dtype=np.int32).reshape(name.flax_shape))
+                continue
+            index = part.source.infos[key].dtype.kind == "i"  # JAX holds 32-bit integers
+            array = name.to_flax(file.read(part.source.keys[key]), np.int32 if index else DTYPES[dtype])
+            yield name.path, counted(array)

@@ -1,0 +1,234 @@
+"""Parametric shape alignment: the reference person's body does the driver's motion (the paper's eq. 3).
+
+H_trans^i = SMPL(beta_ref, theta_m^i) says which shape and which poses; where that body stands, and in front of which
+camera, is what the options here choose.
+"""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from champ_jax.body.cameras import project
+from champ_jax.body.ground import lowest_points, rest_height, rest_pelvis, rest_vertices
+from champ_jax.body.motion import Motion, require_same_space
+from champ_jax.body.rotations import rotation_about
+from champ_jax.body.smpl import BodyModel, body_keypoints, smpl
+from champ_jax.errors import InputError
+
+CAMERAS = ("reference", "driver", "reference_parity")
+FITS = ("crop", "pad", "none")
+# Whole-body key points and the body point each group moves with: feet with ankles, face with nose, hands with wrists.
+_GROUPS = ((slice(18, 21), 13), (slice(21, 24), 10), (slice(24, 92), 0), (slice(92, 113), 7), (slice(113, 134), 4))
+_VISIBLE = 0.3
+_EARS = (3, 4)  # of a body's face points
+_MIN_DEPTH = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class AlignOptions:
+    """How the driver's motion is put into the reference picture.
+
+    Attributes:
+      camera: 'reference' (default): the reference picture's camera; the person starts where he or she stands in it and
+        moves from there as the driver does. 'driver': the driver's own camera and path, with the reference's shape.
+        'reference_parity': what the reference implementation does: every frame at the reference's place, so that the
+        global motion is lost.
+      scale: how much of the driver's path is walked: 'height' (default), the ratio of the two bodies' heights, or a
+        number (0 stays on the spot).
+      ground_contact: keep the height of the lowest point over the ground, instead of the pelvis's (default true), so
+        that feet neither float nor sink where legs are longer or shorter.
+      depth: 'apparent' (default): distances to the camera are first brought to the reference's angle of view, so that
+        the driver looks as large as before; right for motions whose focal length was assumed, such as HMR2's.
+        'metric': taken as they are; right where both cameras were measured.
+      anchor: the driver's frame that stands at the reference's place; None is the first valid one.
+      turn: degrees by which the whole motion is turned about the vertical through the starting point: another camera.
+      tilt: degrees by which the camera looks down on it.
+      fit: for camera='driver', how its picture gets the reference's aspect: 'crop' (default), 'pad', or 'none'.
+    """
+
+    camera: str = "reference"
+    scale: float | str = "height"
+    ground_contact: bool = True
+    depth: str = "apparent"
+    anchor: int | None = None
+    turn: float = 0.0
+    tilt: float = 0.0
+    fit: str = "crop"
+
+    def validate(self) -> None:
+        """Raises InputError for an unknown choice."""
+        for name, value, known in (
+            ("camera", self.camera, CAMERAS),
+            ("depth", self.depth, ("apparent", "metric")),
+            ("fit", self.fit, FITS),
+        ):
+            if value not in known:
+                raise InputError(f"{name}={value}: unknown, it should be one of {', '.join(known)}")
+        if isinstance(self.scale, str) and self.scale != "height":
+            raise InputError(f"scale={self.scale}: should be 'height' or a number")
+        for name in ("scale", "turn", "tilt"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and not np.isfinite(value):
+                raise InputError(f"{name}={value}: should be finite")
+
+
+def align(
+    driver: Motion,
+    reference: Motion,
+    driver_body: BodyModel,
+    reference_body: BodyModel,
+    options: AlignOptions | None = None,
+) -> Motion:
+    """The driver's poses on the reference's shape, in front of the chosen camera.
+
+    Args:
+      driver: the motion to do. reference: the person of the reference picture; its first valid frame counts.
+      driver_body, reference_body: the bodies the two motions' betas belong to. Where the driver's body is not at hand,
+        bring the driver to the reference's with `champ_jax.body.motion.change_space` (its height is then the mean).
+
+    Returns:
+      A motion in the reference's space with the driver's poses, frame rate and validity. Key points, where the driver
+      has them, are carried onto the aligned body: face, hands and feet keep their form and follow nose, wrists and
+      ankles.
+
+    Raises:
+      InputError: bodies and motions of different spaces, an unknown option, an anchor that is no valid frame, or a
+        frame that would come too near to the camera or behind it.
+    """
+    options = options or AlignOptions()
+    options.validate()
+    require_same_space(driver, driver_body)
+    require_same_space(reference, reference_body)
+    anchor = _anchor(driver, options.anchor)
+    picture = reference[int(np.argmax(reference.valid)) :][:1]
+    heights = rest_height(driver_body, driver.betas), rest_height(reference_body, reference.betas)
+    scale = heights[1] / heights[0] if options.scale == "height" else float(options.scale)
+
+    if options.camera == "driver":
+        size, zoom = fit_image_size(driver.image_size, reference.image_size, options.fit)
+        focal = driver.focal * zoom
+    else:
+        size, focal = picture.image_size, np.repeat(picture.focal, len(driver))
+    aligned = dataclasses.replace(
+        driver, betas=reference.betas, body=reference.body, focal=focal, image_size=size, keypoints=None
+    )
+    rest = rest_pelvis(reference_body, reference.betas)
+    place = picture.translation[0] + rest
+    if options.camera == "reference_parity":
+        placed = np.repeat(place[None], len(driver), axis=0)
+    else:
+        pelvis = driver.translation.astype(np.float64) + rest_pelvis(driver_body, driver.betas)
+        feet = pelvis[:, 1] + lowest_points(driver_body, driver)
+        ground = place[1] + lowest_points(reference_body, picture)[0]
+        if options.camera == "driver":
+            place, ground = pelvis[anchor], feet[anchor]
+        elif options.depth == "apparent":
+            # The same picture under the reference's angle of view: distances go with the focal length per picture size.
+            pelvis[:, 2] *= (focal / size.max()) / (driver.focal / driver.image_size.max())
+        placed = place + scale * (pelvis - pelvis[anchor])
+        if options.ground_contact:
+            placed[:, 1] = ground + scale * (feet - feet[anchor]) - lowest_points(reference_body, aligned)
+        turn = rotation_about("x", np.radians(options.tilt)) @ rotation_about("y", np.radians(options.turn))
+        placed = (placed - placed[anchor]) @ turn.T + placed[anchor]
+        rotations = driver.rotations.copy()
+        rotations[:, 0] = turn @ rotations[:, 0]
+        aligned = dataclasses.replace(aligned, rotations=rotations)
+    aligned = dataclasses.replace(aligned, translation=(placed - rest).astype(np.float32))
+    near = aligned.valid & (placed[:, 2] < _MIN_DEPTH)
+    if near.any():
+        raise InputError(
+            f"frame {int(np.argmax(near))}: the aligned body would come {placed[near][0, 2]:.2f} m before the camera; "
+            "choose a smaller scale, or camera=driver"
+        )
+    if driver.keypoints is None:
+        return aligned
+    return dataclasses.replace(aligned, keypoints=carry_keypoints(driver, aligned, driver_body, reference_body))
+
+
+def fit_image_size(size: np.ndarray, wanted: np.ndarray, fit: str) -> tuple[np.ndarray, float]:
+    """The picture size and zoom that show a camera's picture of `size` in a picture of the `wanted` aspect.
+
+    The middle stays the middle, so that only the focal length changes.
+
+    Args:
+      fit: 'crop' fills the wanted picture, 'pad' shows all of the old one, 'none' leaves it.
+
+    Returns:
+      [W, H] int32, and the factor for the focal length.
+    """
+    if fit == "none":
+        return np.asarray(size), 1.0
+    ratios = np.asarray(wanted, np.float64) / np.asarray(size)
+    return np.asarray(wanted, np.int32), float(ratios.max() if fit == "crop" else ratios.min())
+
+
+def carry_keypoints(driver: Motion, aligned: Motion, driver_body: BodyModel, reference_body: BodyModel) -> np.ndarray:
+    """The driver's key points on the aligned body, (T, 134, 3) px of the aligned picture.
+
+    Body points are projected from the aligned body and keep the driver's scores. A foot, the face or a hand keeps its
+    form, is scaled by how much larger the aligned body appears there (the face by the size of the heads), and follows
+    the nose, wrist or ankle it hangs on: measured from that point as the driver's picture has it or, where that is
+    hidden, from the driver's own body.
+    """
+    old, old_depth = _projected_keypoints(driver_body, driver)
+    new, new_depth = _projected_keypoints(reference_body, aligned)
+    heads = [_head_size(body, motion) for body, motion in ((driver_body, driver), (reference_body, aligned))]
+    heights = [rest_height(body, motion.betas) for body, motion in ((driver_body, driver), (reference_body, aligned))]
+    keypoints = driver.keypoints.copy()
+    keypoints[:, :18, :2] = new
+    for group, root in _GROUPS:
+        seen = driver.keypoints[:, root, 2:] > _VISIBLE
+        start = np.where(seen, driver.keypoints[:, root, :2], old[:, root])
+        sizes = heads if root == 0 else heights
+        zoom = (aligned.focal / new_depth[:, root]) / (driver.focal / old_depth[:, root]) * sizes[1] / sizes[0]
+        offsets = driver.keypoints[:, group, :2] - start[:, None]
+        keypoints[:, group, :2] = new[:, root, None] + zoom[:, None, None] * offsets
+    keypoints[~driver.valid] = 0
+    return keypoints
+
+
+def frames_outside(body: BodyModel, motion: Motion) -> np.ndarray:
+    """(T,) bool: valid frames in which no body point lies inside the picture."""
+    points, _ = _projected_keypoints(body, motion)
+    inside = ((points >= 0) & (points < motion.image_size)).all(axis=-1).any(axis=-1)
+    return motion.valid & ~inside
+
+
+def _anchor(driver: Motion, anchor: int | None) -> int:
+    if anchor is None:
+        return int(np.argmax(driver.valid))
+    if not 0 <= anchor < len(driver) or not driver.valid[anchor]:
+        raise InputError(f"anchor={anchor}: is no valid frame of the driving motion, which has {len(driver)}")
+    return anchor
+
+
+_CHUNK = 32
+
+
+@jax.jit
+def _keypoints(
+    body: BodyModel, betas: jax.Array, rotations: jax.Array, translation: jax.Array, focal: jax.Array, size: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    points = body_keypoints(body, *smpl(body, betas, rotations)) + translation[:, None]
+    return project(points, focal, size), points[..., 2]
+
+
+def _projected_keypoints(body: BodyModel, motion: Motion) -> tuple[np.ndarray, np.ndarray]:
+    """OpenPose's 18 points in px (T, 18, 2), and their depths (T, 18)."""
+    pixels, depths = [], []
+    for start in range(0, len(motion), _CHUNK):
+        # The last piece repeats its last frame, so that one compiled program serves all pieces.
+        piece = motion[np.minimum(np.arange(start, start + _CHUNK), len(motion) - 1)]
+        pixel, depth = _keypoints(body, piece.betas, piece.rotations, piece.translation, piece.focal, piece.image_size)
+        count = min(_CHUNK, len(motion) - start)
+        pixels.append(np.asarray(pixel)[:count])
+        depths.append(np.asarray(depth)[:count])
+    return np.concatenate(pixels), np.concatenate(depths)
+
+
+def _head_size(body: BodyModel, motion: Motion) -> float:
+    """Ear to ear at rest, metres."""
+    vertices = rest_vertices(body, motion.betas)
+    right, left = (np.asarray(body.face_weights)[row] @ vertices[np.asarray(body.face_vertices)[row]] for row in _EARS)
+    return float(np.linalg.norm(right - left))

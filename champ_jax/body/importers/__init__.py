@@ -1,0 +1,174 @@
+"""Motions from other programs' files, told apart by content: one module a format, each with `read(path, data)`."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+
+from champ_jax.body.importers import amass, gvhmr, phalp, prompthmr, reference, tram, wham
+from champ_jax.body.importers.base import Source, Track
+from champ_jax.body.importers.placement import place_before_camera
+from champ_jax.body.motion import NUM_BETAS, ROTATION_TOLERANCE, Motion
+from champ_jax.body.pickles import read_arrays
+from champ_jax.body.rotations import nearest_rotation, rotation_error
+from champ_jax.errors import InputError
+
+READERS = (reference, phalp, wham, tram, gvhmr, prompthmr, amass)
+DEFAULT_FPS = 30.0
+# Rotations this far off are the rounding of another program and are mended; further ones are an error.
+_MENDABLE = 0.1
+
+
+def import_motion(
+    path: str | os.PathLike,
+    *,
+    person: str | None = None,
+    image_size: tuple[int, int] | None = None,
+    focal: float | None = None,
+    fps: float | None = None,
+) -> tuple[Motion, list[str]]:
+    """Reads a motion from any file or folder of `READERS`, or a motion.npz.
+
+    Args:
+      person: which of several people; the one seen in the most frames by default.
+      image_size: [W, H] of the video, needed where the file does not say it.
+      focal: px, in place of what the file or its program assumes.
+      fps: frames per second, where the file does not say it (30 is assumed) or says it wrongly.
+
+    Returns:
+      The motion, and what a person should know about it: assumptions made, people left out, a line each.
+
+    Raises:
+      InputError: no such file, of no known content, without an image size, or with bad values.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    data = None if path.is_dir() else read_arrays(path)
+    if isinstance(data, dict) and {"rotations", "image_size"} <= set(data):
+        return _adjusted(Motion.load(path), image_size, focal, fps), []
+    if isinstance(data, dict) and {"vertices", "faces", "translation"} <= set(data):
+        raise InputError(f"{path}: a mesh sequence has no poses; give it to tools/render_conditions.py as it is")
+    for reader in READERS:
+        source = reader.read(path, data)
+        if source is not None:
+            return _motion(source, path, person, image_size, focal, fps)
+    known = ", ".join(reader.FORMAT for reader in READERS)
+    raise InputError(f"{path}: holds no motion that is known here ({known}, motion.npz)")
+
+
+def _adjusted(motion: Motion, image_size: tuple[int, int] | None, focal: float | None, fps: float | None) -> Motion:
+    changes: dict[str, object] = {}
+    if image_size is not None:
+        changes["image_size"] = np.array(image_size, np.int32)
+    if focal is not None:
+        changes["focal"] = np.full(len(motion), focal, np.float32)
+    if fps is not None:
+        changes["fps"] = fps
+    return dataclasses.replace(motion, **changes)
+
+
+def _motion(
+    source: Source,
+    path: Path,
+    person: str | None,
+    image_size: tuple[int, int] | None,
+    focal: float | None,
+    fps: float | None,
+) -> tuple[Motion, list[str]]:
+    notes = [f"{path}: read as {source.format}", *source.notes]
+    name, track = _choose(source, path, person, notes)
+    size = source.image_size if image_size is None else np.asarray(image_size, np.float64)
+    if size is None and track.translation is None:
+        size = np.array([512.0, 512.0])
+        notes.append("the file has no camera: a picture of 512x512 was assumed (--image_size=WxH)")
+    if size is None:
+        raise InputError(f"{path}: {source.format} does not say how large the video is; give --image_size=WxH")
+    rotations = _to_smpl_joints(track.rotations, path)
+    error = rotation_error(rotations)
+    if ROTATION_TOLERANCE / 2 < np.max(error, initial=0.0) < _MENDABLE:
+        notes.append(f"rotations were up to {np.max(error):.2g} off being rotations; the nearest ones were taken")
+        rotations = nearest_rotation(rotations)
+    if track.translation is None:
+        rotations, translation, pixels = place_before_camera(
+            rotations, track.world, source.up, source.space, size, focal
+        )
+        notes.append("a camera was placed in front of the person as he or she stands at the start")
+    else:
+        translation = track.translation
+        pixels = focal if focal is not None else track.focal
+        if pixels is None and source.default_focal is not None:
+            pixels = source.default_focal(size)
+            notes.append(f"the file has no focal length; {pixels:.1f} px is what {source.format} assumes")
+        if pixels is None:
+            raise InputError(f"{path}: no camera.npy beside it says the focal length; give --focal=PX")
+    rate = fps if fps is not None else source.fps
+    if rate is None:
+        rate = DEFAULT_FPS
+        notes.append(f"the file has no frame rate; {rate:g} frames per second were assumed (--fps=N)")
+    motion = _on_timeline(source, track, path, rotations, translation, pixels, size, rate)
+    if name is not None and not motion.valid.all():
+        notes.append(f"not seen in {int((~motion.valid).sum())} of {len(motion)} frames")
+    return motion, notes
+
+
+def _choose(source: Source, path: Path, person: str | None, notes: list[str]) -> tuple[str, Track]:
+    lengths = {name: len(track.frames) for name, track in source.tracks.items()}
+    listed = ", ".join(f"{name} ({count} frames)" for name, count in lengths.items())
+    if person is not None:
+        if person not in source.tracks:
+            raise InputError(f"{path}: has no person {person}; it has {listed}")
+        return person, source.tracks[person]
+    name = max(lengths, key=lambda key: lengths[key])
+    if len(lengths) > 1:
+        notes.append(f"several people: {listed}; person {name}, seen longest, was taken (--person=ID for another)")
+    return name, source.tracks[name]
+
+
+def _to_smpl_joints(rotations: np.ndarray, path: Path) -> np.ndarray:
+    """24 joints; of SMPL-H and SMPL-X the first 22 are SMPL's, and the hands stay at rest."""
+    joints = rotations.shape[1]
+    if joints == 24:
+        return rotations
+    if joints < 22:
+        raise InputError(f"{path}: poses of {joints} joints; SMPL has 24, SMPL-H and SMPL-X at least 22")
+    hands = np.broadcast_to(np.eye(3), (len(rotations), 2, 3, 3))
+    return np.concatenate([rotations[:, :22], hands], axis=1)
+
+
+def _on_timeline(
+    source: Source,
+    track: Track,
+    path: Path,
+    rotations: np.ndarray,
+    translation: np.ndarray,
+    focal: np.ndarray | float,
+    image_size: np.ndarray,
+    fps: float,
+) -> Motion:
+    """Puts the frames seen at their places of the video; the others are invalid, with rest poses."""
+    seen = len(track.frames)
+    if not seen:
+        raise InputError(f"{path}: the motion has no frames")
+    if not len(rotations) == len(translation) == seen:
+        raise InputError(f"{path}: {len(rotations)} poses, {len(translation)} translations and {seen} frame numbers")
+    if (track.frames < 0).any() or len(np.unique(track.frames)) != seen:
+        raise InputError(f"{path}: frame numbers repeat or are negative")
+    length = int(max(source.length or 0, track.frames.max() + 1))
+    betas = np.atleast_2d(track.betas)
+    betas = np.median(betas, axis=0) if np.isfinite(betas).all() else betas.mean(axis=0)
+    full_rotations = np.tile(np.eye(3), (length, 24, 1, 1))
+    full_rotations[track.frames] = rotations
+    full_translation = np.zeros((length, 3))
+    full_translation[track.frames] = translation
+    focals = np.full(seen, focal) if np.ndim(focal) == 0 else np.asarray(focal)
+    full_focal = np.full(length, np.median(focals))
+    full_focal[track.frames] = focals
+    valid = np.zeros(length, bool)
+    valid[track.frames] = True
+    shape = np.zeros(NUM_BETAS)
+    shape[: min(NUM_BETAS, len(betas))] = betas[:NUM_BETAS]
+    return Motion.create(
+        full_rotations, shape, full_translation, full_focal, image_size, fps, source.space, valid, source=str(path)
+    )

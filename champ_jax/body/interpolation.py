@@ -1,0 +1,94 @@
+"""Motions between their frames: gaps filled, frame rates changed, by slerp and straight lines."""
+
+import dataclasses
+
+import numpy as np
+
+from champ_jax.body.motion import Motion
+from champ_jax.body.rotations import slerp
+from champ_jax.errors import InputError
+
+
+def fill_gaps(motion: Motion, longest: int) -> tuple[Motion, list[str]]:
+    """Fills runs of invalid frames of at most `longest` frames between valid ones.
+
+    Rotations go the shortest way at constant speed, positions and focal lengths in a straight line; a key point gets
+    the lower of the two scores. Longer gaps, and those at the start and the end, stay invalid.
+
+    Returns:
+      The motion, and a line for each gap: filled or left.
+
+    Raises:
+      InputError: `longest` is negative.
+    """
+    if longest < 0:
+        raise InputError(f"the longest gap to fill is {longest} frames, it should be 0 or more")
+    times = np.arange(len(motion), dtype=np.float64)
+    valid, lines = motion.valid.copy(), []
+    for first, last in runs(~motion.valid):
+        where = f"frame {first}" if first == last else f"frames {first} to {last}"
+        inside = first > 0 and last < len(motion) - 1
+        if inside and last - first < longest:
+            valid[first : last + 1] = True
+            lines.append(f"{where}: filled")
+        else:
+            lines.append(f"{where}: left invalid, " + (f"longer than {longest}" if inside else "no frame on one side"))
+    filled = _sample(motion, times)
+    take = valid & ~motion.valid
+    merged = {
+        name: np.where(take.reshape(-1, *[1] * (value.ndim - 1)), getattr(filled, name), value)
+        for name in ("rotations", "translation", "focal", "keypoints")
+        if (value := getattr(motion, name)) is not None
+    }
+    return dataclasses.replace(motion, valid=valid, **merged), lines
+
+
+def resample(motion: Motion, fps: float) -> Motion:
+    """The motion at another frame rate; a new frame is valid where the old frames around it are.
+
+    Raises:
+      InputError: `fps` is not positive.
+    """
+    if not fps > 0:
+        raise InputError(f"fps is {fps}, it should be positive")
+    count = int(np.floor((len(motion) - 1) / motion.fps * fps + 1e-6)) + 1
+    times = np.arange(count) * (motion.fps / fps)
+    sampled = _sample(motion, times)
+    below = np.floor(times + 1e-6).astype(int)
+    above = np.minimum(np.ceil(times - 1e-6).astype(int), len(motion) - 1)
+    return dataclasses.replace(sampled, valid=motion.valid[below] & motion.valid[above], fps=float(fps))
+
+
+def _sample(motion: Motion, times: np.ndarray) -> Motion:
+    """The motion at fractional frame numbers, interpolated between the nearest valid frames."""
+    known = np.flatnonzero(motion.valid)
+    after = np.clip(np.searchsorted(known, times), 0, len(known) - 1)
+    before = np.clip(np.searchsorted(known, times, side="right") - 1, 0, len(known) - 1)
+    left, right = known[before], known[after]
+    span = right - left
+    fraction = np.where(span > 0, (times - left) / np.maximum(span, 1), 0.0)
+
+    def line(values: np.ndarray) -> np.ndarray:
+        weight = fraction.reshape(-1, *[1] * (values.ndim - 1))
+        return (values[left] * (1 - weight) + values[right] * weight).astype(np.float32)
+
+    rotations = motion.rotations.astype(np.float64)
+    keypoints = None
+    if motion.keypoints is not None:
+        keypoints = line(motion.keypoints)
+        scores = motion.keypoints[..., 2]
+        keypoints[..., 2] = np.where(span[:, None] > 0, np.minimum(scores[left], scores[right]), scores[left])
+    return dataclasses.replace(
+        motion,
+        rotations=slerp(rotations[left], rotations[right], fraction[:, None]).astype(np.float32),
+        translation=line(motion.translation),
+        focal=line(motion.focal),
+        valid=np.ones(len(times), bool),
+        keypoints=keypoints,
+    )
+
+
+def runs(mask: np.ndarray) -> list[tuple[int, int]]:
+    """First and last index of each run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
+    return [(int(first), int(end) - 1) for first, end in zip(edges[::2], edges[1::2])]

@@ -1,0 +1,247 @@
+"""The motion container: what every importer gives and every later step takes (motion.npz)."""
+
+import dataclasses
+import os
+import zipfile
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from champ_jax.body.rotations import rotation_error
+from champ_jax.body.smpl import NUM_JOINTS, BodyModel, smpl
+from champ_jax.errors import InputError
+from champ_jax.files import atomic_path
+
+SPACES = ("smpl", "smplx", "open")
+NUM_KEYPOINTS = 134
+NUM_BETAS = 10
+ROTATION_TOLERANCE = 1e-3
+# Where the pelvis joint lies in each body's mean rest shape, metres. Translations are relative to it.
+MEAN_PELVIS = {"smpl": (-0.0018, -0.2233, 0.0282), "smplx": (0.0031, -0.3514, 0.0120), "open": (0.0, 0.0, 0.0)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Motion:
+    """One person's motion in front of one camera. Arrays are NumPy, float32 unless stated.
+
+    A point of the body in the camera's frame (x right, y down, z forward, metres) is
+    SMPL(betas, rotations) + translation; upright and facing the camera, the root is about rot_x(pi).
+
+    Attributes:
+      rotations: (T, 24, 3, 3) each joint relative to its parent, the root relative to the camera.
+      betas: (10,) shape, in the space `body`.
+      translation: (T, 3) metres.
+      focal: (T,) px.
+      image_size: (2,) int32 [W, H] px.
+      fps: frames per second.
+      valid: (T,) bool; False where the body was not seen and the values of that frame mean nothing.
+      body: 'smpl', 'smplx' or 'open', the space of the betas (poses carry over between bodies, betas do not).
+      keypoints: (T, 134, 3) whole-body points x, y, score in px of the picture (body 0-17 in OpenPose's order,
+        feet 18-23, face 24-91, hands 92-112 and 113-133), or None.
+    """
+
+    rotations: np.ndarray
+    betas: np.ndarray
+    translation: np.ndarray
+    focal: np.ndarray
+    image_size: np.ndarray
+    fps: float
+    valid: np.ndarray
+    body: str
+    keypoints: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.rotations)
+
+    def __getitem__(self, frames: slice | np.ndarray) -> "Motion":
+        """The chosen frames: a slice, or an array of frame numbers or booleans."""
+        keypoints = None if self.keypoints is None else self.keypoints[frames]
+        return dataclasses.replace(
+            self,
+            rotations=self.rotations[frames],
+            translation=self.translation[frames],
+            focal=self.focal[frames],
+            valid=self.valid[frames],
+            keypoints=keypoints,
+        )
+
+    @classmethod
+    def create(
+        cls,
+        rotations: np.ndarray,
+        betas: np.ndarray,
+        translation: np.ndarray,
+        focal: np.ndarray | float,
+        image_size: np.ndarray,
+        fps: float,
+        body: str,
+        valid: np.ndarray | None = None,
+        keypoints: np.ndarray | None = None,
+        source: str = "motion",
+    ) -> "Motion":
+        """A validated motion from anything array-like; one focal length serves all frames, `valid` defaults to all.
+
+        Raises:
+          InputError: as `validate`; `source` begins the message.
+        """
+        try:
+            rotations = np.asarray(rotations, np.float32)
+            frames = len(rotations) if rotations.ndim else 0
+            focal = np.asarray(focal, np.float32)
+            motion = cls(
+                rotations=rotations,
+                betas=np.asarray(betas, np.float32),
+                translation=np.asarray(translation, np.float32),
+                focal=np.full(frames, focal) if focal.ndim == 0 else focal,
+                image_size=np.rint(np.asarray(image_size, np.float64)).astype(np.int32),
+                fps=float(np.asarray(fps)),
+                valid=np.ones(frames, bool) if valid is None else np.asarray(valid).astype(bool),
+                body=str(body),
+                keypoints=None if keypoints is None else np.asarray(keypoints, np.float32),
+            )
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{source}: holds something that is no array of numbers ({error})") from error
+        motion.validate(source)
+        return motion
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Motion":
+        """Reads motion.npz.
+
+        Raises:
+          InputError: no such file, not an npz, missing or unknown fields, or as `validate`.
+        """
+        fields = _read_npz(Path(path))
+        names = {field.name for field in dataclasses.fields(cls)}
+        missing = sorted(names - {"keypoints"} - set(fields))
+        if missing:
+            raise InputError(
+                f"{path}: is no motion.npz, it lacks {', '.join(missing)}; "
+                "tools/import_motion.py makes one from other programs' files"
+            )
+        return cls.create(**{name: fields[name] for name in names & set(fields)}, source=str(path))
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes motion.npz, whole or not at all.
+
+        Raises:
+          InputError: the motion is not valid, or `path` cannot be written.
+        """
+        self.validate(str(path))
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(file, **{name: value for name, value in fields.items() if value is not None})
+
+    def validate(self, source: str = "motion") -> None:
+        """Checks shapes and values; frames that are not `valid` may hold anything.
+
+        Raises:
+          InputError: the first thing wrong: zero frames, a shape, a number that is not finite, a matrix that is no
+            rotation (with its distance), an unknown body; the first bad frame is named.
+        """
+        frames = len(self.rotations) if self.rotations.ndim else 0
+        if not frames:
+            raise InputError(f"{source}: the motion has no frames")
+        shapes: dict[str, tuple[int, ...]] = {
+            "rotations": (frames, NUM_JOINTS, 3, 3),
+            "betas": (10,),
+            "translation": (frames, 3),
+            "focal": (frames,),
+            "image_size": (2,),
+            "valid": (frames,),
+            "keypoints": (frames, NUM_KEYPOINTS, 3),
+        }
+        for name, shape in shapes.items():
+            value = getattr(self, name)
+            if value is not None and value.shape != shape:
+                raise InputError(f"{source}: {name} has shape {value.shape}, it should be {shape}")
+        if self.body not in SPACES:
+            raise InputError(f"{source}: unknown body '{self.body}', it should be one of {', '.join(SPACES)}")
+        if not (np.isfinite(self.fps) and self.fps > 0):
+            raise InputError(f"{source}: fps is {self.fps}, it should be positive")
+        if (self.image_size < 1).any():
+            raise InputError(f"{source}: image_size is {self.image_size.tolist()}, it should be [width, height] in px")
+        if not np.isfinite(self.betas).all():
+            raise InputError(f"{source}: betas hold a number that is not finite")
+        if not self.valid.any():
+            raise InputError(f"{source}: no frame is valid, there is no motion to use")
+        for name in ("rotations", "translation", "focal", "keypoints"):
+            value = getattr(self, name)
+            if value is not None:
+                finite = np.isfinite(value).reshape(frames, -1).all(axis=1)
+                _first_bad(source, ~finite & self.valid, f"{name} holds a number that is not finite")
+        _first_bad(source, (self.focal <= 0) & self.valid, "focal is not positive")
+        with np.errstate(all="ignore"):
+            error = rotation_error(self.rotations.astype(np.float64))
+        bad = ~(error < ROTATION_TOLERANCE) & self.valid[:, None]
+        if bad.any():
+            frame, joint = np.argwhere(bad)[0]
+            raise InputError(
+                f"{source}: frame {frame}, joint {joint}: the matrix is no rotation, it is {error[frame, joint]:.3g} "
+                f"away from one (largest entry of |R^T R - 1|, 2 for a reflection); allowed is {ROTATION_TOLERANCE:g}"
+            )
+
+
+def require_same_space(motion: Motion, body: BodyModel) -> None:
+    """Refuses a motion on a body of another shape space.
+
+    Raises:
+      InputError: `motion.body` is not `body.space`.
+    """
+    if motion.body != body.space:
+        raise InputError(
+            f"the motion's betas are of the '{motion.body}' body, the body given is '{body.space}', and betas do not "
+            "carry over: give a body of that space (for 'smpl' --body=SMPL_NEUTRAL.pkl), or bring the poses "
+            f"to this body with tools/import_motion.py --input=motion.npz --space={body.space}"
+        )
+
+
+def change_space(motion: Motion, space: str) -> Motion:
+    """The same poses on another body: betas become its mean shape, the pelvis stays where it was in the picture.
+
+    A motion that is of that space already is returned as it is.
+    """
+    if motion.body == space:
+        return motion
+    shift = np.array(MEAN_PELVIS[motion.body], np.float32) - np.array(MEAN_PELVIS[space], np.float32)
+    return dataclasses.replace(
+        motion, body=space, betas=np.zeros_like(motion.betas), translation=motion.translation + shift
+    )
+
+
+@jax.jit
+def _pose(
+    body: BodyModel, betas: jax.Array, rotations: jax.Array, translation: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    vertices, joints = smpl(body, betas, rotations)
+    return vertices + translation[:, None], joints + translation[:, None]
+
+
+def camera_points(body: BodyModel, motion: Motion) -> tuple[jax.Array, jax.Array]:
+    """Poses the body and puts it before the camera.
+
+    Returns:
+      vertices (T, V, 3) and joints (T, 24, 3), metres, camera frame. Compiled once per number of frames: cut long
+      motions into equal pieces.
+
+    Raises:
+      InputError: as `require_same_space`.
+    """
+    require_same_space(motion, body)
+    return _pose(body, motion.betas, motion.rotations, motion.translation)
+
+
+def _first_bad(source: str, bad: np.ndarray, what: str) -> None:
+    if bad.any():
+        raise InputError(f"{source}: frame {int(np.argmax(bad))}: {what}")
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise InputError(f"{path}: is no readable motion.npz ({error})") from error

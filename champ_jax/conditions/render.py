@@ -1,0 +1,201 @@
+"""Renders a moving mesh into condition maps: checks what it is given, then draws by the backend asked for."""
+
+import warnings
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from champ_jax.conditions.colors import PART_COLORS
+from champ_jax.conditions.maps import LINEAR_PART_COLORS, MAPS, draw_maps
+from champ_jax.conditions.rasterizer import NEAR
+from champ_jax.errors import InputError
+
+BACKENDS = ("jax", "pyrender")
+
+# Frames drawn by one program: a CPU runs them one by one, side by side on its cores.
+_CPU_FRAMES_IN_FLIGHT = 2
+_ACCELERATOR_BATCH = 8
+
+_MAX_PIXELS = 1 << 28
+
+
+def render(
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    parts: np.ndarray,
+    *,
+    focal: np.ndarray | float,
+    image_size: Sequence[int],
+    backend: str = "jax",
+    maps: Sequence[str] = MAPS,
+) -> dict[str, np.ndarray]:
+    """Draws the condition maps of a mesh that moves in front of a camera at the picture's centre.
+
+    Pixel (i, j) is sampled once at its centre. Depth runs from 255 at a frame's nearest visible pixel to 0 at its
+    farthest; normals are R = (1 + n_x)/2, G = (1 - n_y)/2, B = (1 - n_z)/2 in camera axes, from angle-weighted vertex
+    normals; the semantic map interpolates the colours of the vertices' parts in linear light.
+
+    Args:
+      vertices: (T, V, 3) metres, camera space (x right, y down, z forward).
+      faces: (M, 3) integers.
+      parts: (V,) SMPL joint of each vertex, 0..23.
+      focal: px; one number, one a frame (T,), or one along each axis (T, 2).
+      image_size: [W, H].
+      backend: 'jax', or 'pyrender' (OpenGL on OSMesa; the extra `pyrender` and the system's libOSMesa).
+      maps: which of 'depth', 'normal', 'semantic_map', 'mask'.
+
+    Returns:
+      For each map uint8 (T, H, W, 3), or (T, H, W) for 'depth' and 'mask'; 0 where there is no body.
+
+    Raises:
+      InputError: no frames, wrong shapes, numbers that are not finite, a body behind the camera or cut by it in view,
+        or a backend that is not there.
+
+    Warns:
+      UserWarning: frames that do not show the body at all, whose maps are empty.
+    """
+    vertices = np.asarray(vertices)
+    if vertices.ndim != 3 or vertices.shape[2] != 3:
+        raise InputError(f"vertices have shape {vertices.shape}; want (frames, vertices, 3)")
+    renderer = MapRenderer(faces, parts, image_size, backend=backend, maps=maps)
+    return renderer(vertices, focal)
+
+
+class MapRenderer:
+    """Draws frames of one mesh at one size; see `render`, which this is cut in two for drawing piece by piece."""
+
+    def __init__(
+        self,
+        faces: np.ndarray,
+        parts: np.ndarray,
+        image_size: Sequence[int],
+        *,
+        backend: str = "jax",
+        maps: Sequence[str] = MAPS,
+    ):
+        self.image_size = checked_size(image_size)
+        faces, parts = np.asarray(faces), np.asarray(parts)
+        if faces.ndim != 2 or faces.shape[1] != 3 or not len(faces) or not np.issubdtype(faces.dtype, np.integer):
+            raise InputError(f"faces are {faces.dtype} of shape {faces.shape}; want integers (faces, 3)")
+        if parts.ndim != 1 or not np.issubdtype(parts.dtype, np.integer):
+            raise InputError(f"parts are {parts.dtype} of shape {parts.shape}; want integers (vertices,)")
+        if faces.min() < 0 or faces.max() >= len(parts):
+            raise InputError(f"faces name vertices {faces.min()}..{faces.max()}, parts tell of {len(parts)}")
+        if len(parts) and not 0 <= parts.min() <= parts.max() < len(PART_COLORS):
+            raise InputError(f"parts are {parts.min()}..{parts.max()}; want SMPL joints 0..{len(PART_COLORS) - 1}")
+        unknown = [name for name in maps if name not in MAPS]
+        if unknown:
+            raise InputError(f"unknown map '{unknown[0]}'; want some of {', '.join(MAPS)}")
+        if backend not in BACKENDS:
+            raise InputError(f"unknown backend '{backend}'; want one of {', '.join(BACKENDS)}")
+        self.maps = tuple(maps)
+        self._drawn = tuple(name for name in MAPS if name in maps or name == "mask")  # the mask tells empty frames
+        self._faces = faces.astype(np.int32)
+        self._mesh = jax.device_put(
+            (self._faces, LINEAR_PART_COLORS[parts], np.float32(np.bincount(faces.ravel()).max()))
+        )
+        self._rasterizer = None
+        if backend == "pyrender":
+            from champ_jax.conditions.pyrender_backend import PyrenderRasterizer
+
+            self._rasterizer = PyrenderRasterizer(self._faces, self.image_size)
+        self._num_vertices = len(parts)
+
+    def __call__(
+        self, vertices: np.ndarray, focal: np.ndarray | float, numbers: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """Draws vertices (T, V, 3); messages call the frames `numbers` (T,), 0.. by default."""
+        vertices = np.asarray(vertices, np.float32)
+        numbers = np.arange(len(vertices)) if numbers is None else numbers
+        focal = self._check(vertices, np.asarray(focal, np.float32), numbers)
+        draw = self._draw_jax if self._rasterizer is None else self._draw_pyrender
+        drawn = draw(vertices, focal)
+        empty = numbers[~drawn["mask"].any(axis=(1, 2))]
+        if len(empty):
+            warnings.warn(f"{frame_numbers(empty)}: the body is outside the picture, the maps are empty", stacklevel=2)
+        return {name: drawn[name] for name in self.maps}
+
+    def _draw_jax(self, vertices: np.ndarray, focal: np.ndarray) -> dict[str, np.ndarray]:
+        on_cpu = jax.default_backend() == "cpu"
+        size, in_flight = (1, _CPU_FRAMES_IN_FLIGHT) if on_cpu else (_ACCELERATOR_BATCH, 2)
+        pending, done = [], []
+        for start in range(0, len(vertices), size):
+            frames = np.minimum(np.arange(start, start + size), len(vertices) - 1)  # the last batch repeats its end
+            pending.append(draw_maps(vertices[frames], focal[frames], *self._mesh, self.image_size, self._drawn))
+            if len(pending) == in_flight:
+                done.append(jax.device_get(pending.pop(0)))
+        done += jax.device_get(pending)
+        return {name: np.concatenate([part[name] for part in done])[: len(vertices)] for name in self._drawn}
+
+    def _draw_pyrender(self, vertices: np.ndarray, focal: np.ndarray) -> dict[str, np.ndarray]:
+        frames = [
+            self._rasterizer.draw(points, lengths, *self._mesh, self._drawn) for points, lengths in zip(vertices, focal)
+        ]
+        return {name: np.stack([frame[name] for frame in frames]) for name in self._drawn}
+
+    def _check(self, vertices: np.ndarray, focal: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """Refuses what cannot be drawn; returns the focal lengths as (T, 2)."""
+        count = len(vertices)
+        if not count:
+            raise InputError("the sequence has no frames")
+        if vertices.shape[1:] != (self._num_vertices, 3):
+            raise InputError(f"vertices have shape {vertices.shape}; want (frames, {self._num_vertices}, 3)")
+        if focal.shape not in ((), (count,), (count, 2)):
+            raise InputError(f"focal has shape {focal.shape}; want a number, ({count},) or ({count}, 2)")
+        focal = np.broadcast_to(focal if focal.ndim == 2 else focal.reshape(-1, 1), (count, 2))
+        for name, bad in (
+            ("vertices are not finite", ~np.isfinite(vertices).all(axis=(1, 2))),
+            ("focal is not a positive number of pixels", ~(np.isfinite(focal) & (focal > 0)).all(axis=1)),
+            ("the body is behind the camera", (vertices[..., 2] < NEAR).all(axis=1)),
+        ):
+            if bad.any():
+                raise InputError(f"frame {numbers[np.argmax(bad)]}: {name}")
+        for frame in np.flatnonzero((vertices[..., 2] < NEAR).any(axis=1)):
+            if self._cut_in_view(vertices[frame], focal[frame]):
+                raise InputError(
+                    f"frame {numbers[frame]}: the body passes through the camera (nearest point at "
+                    f"z = {vertices[frame, :, 2].min():.2f} m); move it away"
+                )
+        return focal
+
+    def _cut_in_view(self, vertices: np.ndarray, focal: np.ndarray) -> bool:
+        """Whether a triangle that reaches from before `NEAR` to behind it may show in the frame."""
+        corners = vertices[self._faces].astype(np.float64)
+        behind = corners[..., 2] < NEAR
+        corners = corners[behind.any(axis=1) & ~behind.all(axis=1)]
+        if not len(corners):
+            return False
+        # Each triangle's part before the camera is the hull of its corners there and its edges' crossings of z = NEAR.
+        following = np.roll(corners, -1, axis=1)
+        rise = following[..., 2] - corners[..., 2]
+        share = np.divide(NEAR - corners[..., 2], rise, out=np.full(rise.shape, -1.0), where=rise != 0)
+        crossings = corners + share[..., None] * (following - corners)
+        points = np.concatenate([corners, crossings], axis=1)
+        counts = np.concatenate([corners[..., 2] >= NEAR, (share >= 0) & (share <= 1)], axis=1)
+        positions = np.array(self.image_size) / 2 + focal * points[..., :2] / np.maximum(points[..., 2:], NEAR)
+        low = np.where(counts[..., None], positions, np.inf).min(axis=1)
+        high = np.where(counts[..., None], positions, -np.inf).max(axis=1)
+        return bool(((high >= 0) & (low <= self.image_size)).all(axis=1).any())
+
+
+def checked_size(image_size: Sequence[int]) -> tuple[int, int]:
+    """[W, H] as a tuple of positive integers.
+
+    Raises:
+      InputError: it is something else, or the picture would be too large.
+    """
+    size = np.asarray(image_size)
+    if size.shape != (2,) or not np.issubdtype(size.dtype, np.number) or not (size == np.floor(size)).all():
+        raise InputError(f"image_size is {image_size}; want [width, height] in pixels")
+    width, height = (int(side) for side in size)
+    if min(width, height) < 1 or width * height > _MAX_PIXELS:
+        raise InputError(f"image_size is {width}x{height}; want positive sides and at most {_MAX_PIXELS} pixels")
+    return width, height
+
+
+def frame_numbers(frames: np.ndarray) -> str:
+    """'frame 3', 'frames 3, 4' or 'frames 3, 4, 5 and 12 more'."""
+    named = ", ".join(str(frame) for frame in frames[:3])
+    more = f" and {len(frames) - 3} more" if len(frames) > 3 else ""
+    return f"frame{'s' if len(frames) > 1 else ''} {named}{more}"

@@ -1,0 +1,95 @@
+"""Puts a driving motion onto the body of a reference picture (parametric shape alignment).
+
+    python tools/align_motion.py --motion=motion.npz --reference=ref_motion.npz --output=aligned.npz
+
+The reference's shape does the driver's poses. By default the person starts where he or she stands in the reference
+picture, in that picture's camera, and moves from there as the driver does, the path scaled by the ratio of the two
+bodies' heights, feet on the ground. docs/motion.md says when to choose otherwise.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from champ_jax.body.alignment import CAMERAS, FITS, AlignOptions, align, frames_outside
+from champ_jax.body.interpolation import fill_gaps
+from champ_jax.body.mirror import mirror
+from champ_jax.body.motion import Motion, change_space
+from champ_jax.body.smoothing import smooth
+from champ_jax.body.smpl import BodyModel, load_body
+from champ_jax.cli import Parser, run
+from champ_jax.errors import InputError
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = Parser(description=__doc__)
+    parser.add_argument("--motion", type=Path, required=True, help="the driver's motion.npz")
+    parser.add_argument("--reference", type=Path, required=True, help="motion.npz of the reference picture's person")
+    parser.add_argument("--output", type=Path, required=True, help="the aligned motion.npz")
+    parser.add_argument("--body", type=Path, help="the reference's body file (default: the open body)")
+    parser.add_argument("--motion_body", type=Path, help="the driver's body file, if it is another")
+    parser.add_argument("--camera", default="reference", help=f"one of {', '.join(CAMERAS)}")
+    parser.add_argument(
+        "--scale", default="height", help="of the driver's path: 'height' or a number; 0 stays in place"
+    )
+    parser.add_argument("--no_ground_contact", action="store_true", help="keep the pelvis's height, not the feet's")
+    parser.add_argument("--depth", default="apparent", help="'apparent' or 'metric'")
+    parser.add_argument("--anchor", type=int, help="the driver's frame that stands at the reference's place")
+    parser.add_argument("--turn", type=float, default=0.0, help="degrees to turn the motion about the vertical")
+    parser.add_argument("--tilt", type=float, default=0.0, help="degrees to look down on it")
+    parser.add_argument("--fit", default="crop", help=f"for camera=driver: one of {', '.join(FITS)}")
+    parser.add_argument("--mirror", action="store_true", help="swap left and right first")
+    parser.add_argument("--fill_gaps", type=int, default=0, metavar="N", help="fill gaps of at most N frames")
+    parser.add_argument("--smooth", type=float, default=0.0, metavar="N", help="smooth by N frames")
+    options = parser.parse_args(argv)
+    choices = AlignOptions(
+        camera=options.camera,
+        scale=_scale(options.scale),
+        ground_contact=not options.no_ground_contact,
+        depth=options.depth,
+        anchor=options.anchor,
+        turn=options.turn,
+        tilt=options.tilt,
+        fit=options.fit,
+    )
+    choices.validate()
+    driver, reference = Motion.load(options.motion), Motion.load(options.reference)
+    reference_body = _body(reference, options.body, "--body")
+    if options.motion_body is not None:
+        driver_body = _body(driver, options.motion_body, "--motion_body")
+    else:
+        driver_body = reference_body
+        if driver.body != reference.body:
+            print(
+                f"the driver's body ('{driver.body}') is not at hand (--motion_body): its height is taken as the mean"
+            )
+            driver = change_space(driver, reference.body)
+    driver, lines = fill_gaps(driver, options.fill_gaps)
+    print("".join(f"{line}\n" for line in lines), end="")
+    driver = smooth(mirror(driver) if options.mirror else driver, options.smooth)
+    aligned = align(driver, reference, driver_body, reference_body, choices)
+    outside = frames_outside(reference_body, aligned)
+    if outside.any():
+        print(f"the body lies outside the picture in {int(outside.sum())} frames, first in {int(outside.argmax())}")
+    aligned.save(options.output)
+    width, height = aligned.image_size.tolist()
+    print(f"{options.output}: {len(aligned)} frames, {width}x{height}, body '{aligned.body}'")
+
+
+def _scale(text: str) -> float | str:
+    try:
+        return text if text == "height" else float(text)
+    except ValueError:
+        raise InputError(f"--scale={text}: should be 'height' or a number") from None
+
+
+def _body(motion: Motion, path: Path | None, option: str) -> BodyModel:
+    if path is None and motion.body != "open":
+        raise InputError(f"the reference's betas are of the '{motion.body}' body; give its file with {option}=FILE")
+    body = load_body(path)
+    if body.space != motion.body:
+        raise InputError(f"{option}={path}: is a body of '{body.space}', the motion's betas are of '{motion.body}'")
+    return body
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,163 @@
+"""Inference: every network by itself, one denoising step, the whole pipeline."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from champ_jax.animation import ArrayConditions
+from champ_jax.models.functional import PureNetwork
+from champ_jax.pipeline import ChampPipeline, abstract_network
+from champ_jax.progress import Progress
+from champ_jax.settings import Settings
+from flax import nnx
+
+from benchmarks.sizes import COMPONENTS, model_config, random_weights
+from benchmarks.timing import Row, measure, program_bytes
+from champ_jax.diffusion.windows import plan_windows
+from champ_jax.models import flops
+
+# The PyTorch reference on one H100 80 GB (PyTorch 2.11, fp16, fused attention), seconds: 24 frames, guidance 3.5.
+REFERENCE = {
+    512: {"denoising step": 0.292, "decode": 0.579, "guidance encoders": 0.041, "pipeline, per frame": 0.284},
+    768: {"denoising step": 0.789, "decode": 1.25, "pipeline, per frame": 0.733},
+}
+
+
+def run(model: str, size: int, frames: int, settings: Settings, dtype: str, repeats: int) -> list[Row]:
+    """Measures a model of random weights at `size` x `size`.
+
+    Args:
+      model: 'full' or 'toy'.
+      size: side of the pictures.
+      frames: length of the clip.
+      settings: of the run.
+      dtype: 'bfloat16' or 'float32'.
+      repeats: counted runs of each piece.
+    """
+    config = model_config(model)
+    comparable = model == "full" and frames == 24 and settings.steps == 20 and settings.guided
+    reference = REFERENCE.get(size, {}) if comparable else {}
+    kind = jnp.dtype(dtype)
+    weights = {
+        name: random_weights(nnx.to_pure_dict(nnx.state(abstract_network(name, config, kind)))) for name in COMPONENTS
+    }
+    pipe = ChampPipeline(config, weights, dtype=dtype)
+    del weights
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (size, size, 3), np.uint8)
+    maps = {name: rng.integers(0, 256, (frames, size, size, 3), np.uint8) for name in config.conditions}
+    programs = pipe.compile((size, size), config.conditions, settings, frames)
+    latent = size // config.vae.downscale
+    rows = _networks(pipe, size, latent, repeats)
+
+    chunk = settings.chunk
+    batches = [{name: jnp.asarray(x[:chunk]) for name, x in maps.items()}] * -(-frames // chunk)
+
+    def encode_conditions() -> Any:
+        return [programs.conditions(pipe.parameters["guidance"], batch) for batch in batches]
+
+    def add(name: str, work: Callable[[], Any], per: str, flop: float, compiled: Any) -> None:
+        rows.append(
+            measure(
+                name,
+                work,
+                repeats=repeats,
+                per=per,
+                flop=flop,
+                reference_seconds=reference.get(name),
+                memory=program_bytes(compiled),
+            )
+        )
+
+    clip = f"{frames} frames"
+    guidance = frames * flops.guidance_flops(config, size, size, len(config.conditions))
+    add("guidance encoders", encode_conditions, clip, guidance, programs.conditions)
+
+    features = jnp.concatenate([encode_conditions()[0]] * len(batches))
+    latents = jax.random.normal(jax.random.key(0), (frames, latent, latent, config.unet.in_channels))
+    seen = programs.picture(pipe.parameters, *_pictures(config, picture))
+    plan = plan_windows(settings.windows, frames)
+
+    def step() -> Any:
+        weights, scale = pipe.parameters["denoising_unet"], settings.guidance_scale
+        return programs.denoiser(weights, seen, latents, features, plan, 500, scale)
+
+    window = plan.frames.shape[1]
+    work = len(plan.frames) * flops.denoising_step_flops(
+        config, latent, latent, window, classifier_free=settings.guided
+    )
+    add("denoising step", step, clip, work, programs.denoiser.program)
+
+    def decode() -> Any:
+        return [programs.decoder(pipe.parameters["vae"], latents[:chunk]) for _ in batches]
+
+    decoding = frames * flops.vae_decode_flops(config.vae, size, size)
+    add("decode", decode, clip, decoding, programs.decoder)
+
+    def whole() -> Any:
+        animation = pipe.animate(picture, ArrayConditions(maps), settings, progress=Progress(quiet=True))
+        return animation.frames
+
+    total = settings.steps * work + decoding + guidance + sum(1e12 * row.tflop for row in rows[:3])
+    row = measure("pipeline, per frame", whole, repeats=max(1, repeats // 2), per="1 frame", flop=total)
+    rows.append(
+        Row(
+            row.name,
+            row.seconds / frames,
+            row.fastest / frames,
+            row.slowest / frames,
+            row.per,
+            row.tflop / frames,
+            reference.get(row.name),
+            row.memory,
+        )
+    )
+    return rows
+
+
+def _pictures(config: Any, picture: np.ndarray) -> Sequence[jax.Array]:
+    side = config.image_encoder.image_size
+    return jnp.zeros((1, side, side, 3), jnp.uint8), jnp.asarray(picture[None])
+
+
+def _networks(pipe: ChampPipeline, size: int, latent: int, repeats: int) -> list[Row]:
+    """Image encoder, VAE encoder and ReferenceNet, each compiled by itself, on one picture."""
+    config, kind = pipe.config, pipe.dtype
+    token = jnp.zeros((1, config.unet.cross_attention_dim), kind)
+    cases = [
+        (
+            "image encoder",
+            "image_encoder",
+            lambda model, x: model(x),
+            [jnp.zeros((1, *(config.image_encoder.image_size,) * 2, 3))],
+            flops.image_encoder_flops(config.image_encoder),
+        ),
+        (
+            "VAE encode",
+            "vae",
+            lambda model, x: model.encode(x).mean,
+            [jnp.zeros((1, size, size, 3))],
+            flops.vae_encode_flops(config.vae, size, size),
+        ),
+        (
+            "ReferenceNet",
+            "reference_unet",
+            lambda model, x, token: model.bank(x, token),
+            [jnp.zeros((1, latent, latent, config.unet.in_channels)), token],
+            flops.reference_flops(config, latent, latent),
+        ),
+    ]
+    rows = []
+    for name, component, call, arrays, flop in cases:
+        network, _ = PureNetwork.split(abstract_network(component, config, kind, pipe.kernels((size, size))))
+        parameters = pipe.parameters[component]
+        compiled = (
+            jax.jit(lambda parameters, *arrays, n=network, c=call: c(n.bind(parameters), *arrays))
+            .lower(parameters, *arrays)
+            .compile()
+        )
+        work = lambda c=compiled, p=parameters, a=arrays: c(p, *a)  # noqa: E731
+        rows.append(measure(name, work, repeats=repeats, per="1 picture", flop=flop, memory=program_bytes(compiled)))
+    return rows
