@@ -15,6 +15,7 @@ from champ_jax.data.pipeline import Batches
 from champ_jax.diffusion.schedules import Schedule
 from champ_jax.errors import InputError
 from champ_jax.files import atomic_path
+from champ_jax.models.flops import training_step_flops
 from champ_jax.training import checkpoints, initialise
 from champ_jax.training.batches import make_batches
 from champ_jax.training.config import check, check_size
@@ -119,7 +120,7 @@ class Run:
     def go(self) -> None:
         """Takes the steps that are left."""
         config = self.config
-        meter = Meter(config.data.batch_size, 0.0)
+        meter = Meter(config.data.batch_size, _useful_flops(config, self.network))
         # The metrics of a step are read while the next one runs.
         pending: tuple[int, list[str], dict[str, jax.Array]] | None = None
         while self.step < config.steps and not self._terminated:
@@ -215,6 +216,20 @@ def _check_continuation(config: ConfigDict, workdir: Path) -> None:
             f"average.decay={now['average']['decay']}: the run in {workdir} was started with "
             f"{before['average']['decay']}; an average cannot be begun or dropped on the way"
         )
+
+
+def _useful_flops(config: ConfigDict, network: Network) -> int:
+    """FLOPs of a step by the networks' sizes, without recomputation."""
+    width, height = (side // network.config.vae.downscale for side in config.data.image_size)
+    return training_step_flops(
+        network.config,
+        height,
+        width,
+        stage=config.stage,
+        batch=config.data.batch_size,
+        frames=config.data.frames if config.stage == 2 else 1,
+        conditions=len(config.conditions),
+    )
 
 
 def _at(fields: Mapping[str, Any], dotted: str) -> Any:

@@ -138,7 +138,23 @@ def make_step(
 def jit_step(step: Callable[..., Any], shardings: TrainState, mesh: Mesh) -> Callable[..., Any]:
     """`step` jitted for `mesh`: the state is donated and keeps its shardings."""
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    return jax.jit(step, donate_argnums=0, out_shardings=(shardings, everywhere))
+    return jax.jit(
+        step,
+        donate_argnums=0,
+        out_shardings=(shardings, everywhere),
+        compiler_options=compiler_options(mesh.devices.flat[0].platform),
+    )
+
+
+def compiler_options(platform: str) -> dict[str, Any] | None:
+    """XLA's options for training on a platform.
+
+    On a CPU only tiny models are trained, whose step takes LLVM far longer to optimise than it takes to run: half the
+    compile time (42 s of processor time against 85 for the smoke config) for twice the step's (0.6 s against 0.3).
+    """
+    if platform == "cpu":
+        return {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    return None
 
 
 def accumulated_gradients(

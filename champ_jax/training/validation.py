@@ -21,6 +21,7 @@ from champ_jax.training.batches import make_batches
 from champ_jax.training.objective import Batch, embed, unit_range
 from champ_jax.training.parameters import Flat, Network
 from champ_jax.training.sharding import shard_batch
+from champ_jax.training.step import compiler_options
 
 _SEED = 2**31  # of the set and of its noise, in no run's way
 
@@ -58,7 +59,8 @@ class Validator:
         source.close()
         sample = make_sampler(network, settings.steps, settings.guidance_scale)
         everywhere = NamedSharding(mesh, PartitionSpec())
-        return cls(batches, jax.jit(sample, out_shardings=everywhere), settings.samples, settings.fps, mesh)
+        jitted = jax.jit(sample, out_shardings=everywhere, compiler_options=compiler_options(jax.default_backend()))
+        return cls(batches, jitted, settings.samples, settings.fps, mesh)
 
     def run(self, trained: Flat, frozen: Flat) -> tuple[dict[str, float], list[np.ndarray]]:
         """Samples the set.
