@@ -1,5 +1,6 @@
 """A tiny dataset in the training layout, and the smoke config on it."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from champ_jax.data.build import build_dataset
+from champ_jax.models.champ import ChampConfig
 from champ_jax.training.config import smoke
 
 KINDS = ("images", "depth", "normal", "semantic_map", "dwpose", "mask")
@@ -27,6 +29,19 @@ def write_dataset(folder: Path, videos: int = 3, frames: int = 8, size: int = 64
                 picture.save(path)
     build_dataset([folder / "videos"], folder / "dataset")
     return folder / "dataset"
+
+
+def tiny_model() -> ConfigDict:
+    """The smoke config's model with a UNet of one level: the least that compiles fast and has every kind of layer."""
+    model = ChampConfig.from_json(smoke().model.to_dict())
+    unet = dataclasses.replace(model.unet, block_out_channels=(16,), attention_levels=(True,), heads=(2,))
+    return ConfigDict(dataclasses.replace(model, unet=unet, conditions=("depth",)).to_json())
+
+
+def tiny_config(dataset: str | Path, **fields) -> ConfigDict:
+    """The smoke config with `tiny_model` and one condition on one device."""
+    fields = {"mesh__data": 1, "conditions": ("depth",), "model": tiny_model(), "checkpoint__every": 2, **fields}
+    return smoke_config(dataset, **fields)
 
 
 def smoke_config(dataset: str | Path, **fields) -> ConfigDict:

@@ -109,7 +109,7 @@ def _fit(network: Network, arrays: Flat, path: str) -> tuple[Flat, Flat, tuple[s
     """Splits given arrays into the network's and those carried along; checks that only whole parts are missing."""
     if not arrays:
         return {}, {}, ("all parameters are initialised",)
-    shapes, notes = network.shapes(), []
+    shapes, notes = network.shapes, []
     known = {name: array for name, array in arrays.items() if name in shapes}
     others = {name: array for name, array in arrays.items() if name not in shapes}
     carried = {name: array for name, array in others.items() if MOTION in name}
@@ -147,7 +147,7 @@ def complete(network: Network, arrays: Flat, seed: int, mesh: Mesh) -> Flat:
 
     Every process has or makes the whole of one array at a time and puts its devices' share of it on them.
     """
-    shapes = network.shapes()
+    shapes = network.shapes
     shardings = parameter_shardings(shapes, mesh)
     placed: Flat = {}
     for name, shape in shapes.items():
@@ -182,7 +182,7 @@ def abstract_state(
     network: Network, optimizer: optax.GradientTransformation, options: StepOptions, mesh: Mesh
 ) -> TrainState:
     """The train state as jax.ShapeDtypeStructs with their shardings."""
-    shapes = network.shapes()
+    shapes = network.shapes
     params = {name: shapes[name] for name in network.trainable}
     state = jax.eval_shape(functools.partial(initial_state, optimizer=optimizer, options=options), params)
     return _placed(state, state_shardings(state, params, mesh))
@@ -190,7 +190,7 @@ def abstract_state(
 
 def abstract_frozen(network: Network, dtype: str, mesh: Mesh) -> Flat:
     """The frozen parameters as jax.ShapeDtypeStructs with their shardings."""
-    shapes = {name: shape for name, shape in network.shapes().items() if name in set(network.frozen)}
+    shapes = {name: shape for name, shape in network.shapes.items() if name in set(network.frozen)}
     shapes = jax.eval_shape(lambda arrays: cast(arrays, DTYPES[dtype]), shapes)
     return _placed(shapes, parameter_shardings(shapes, mesh))
 

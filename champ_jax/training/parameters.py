@@ -118,6 +118,7 @@ class Network:
             raise InputError(f"trainable={trainable}: the model has none of these parameters (stage and model disagree)")
         return cls(config, graph, variables, tuple(trained), tuple(frozen), tuple(unused))
 
+    @functools.cached_property
     def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """{name: shape and dtype} of every variable."""
         return {name: variable.get_value() for name, variable in self.variables.items()}

@@ -34,7 +34,8 @@ def make_mesh(data: int, fsdp: int, devices: Sequence[jax.Device] | None = None)
     """The mesh of a run.
 
     Args:
-      data: how many groups of devices repeat the parameters; 0: as many as there are.
+      data: how many groups of devices repeat the parameters; 0: as many as there are. One process may leave devices
+        unused, several may not.
       fsdp: over how many devices each copy of the parameters is split.
       devices: None: all of them.
 
@@ -48,11 +49,12 @@ def make_mesh(data: int, fsdp: int, devices: Sequence[jax.Device] | None = None)
         if len(devices) % fsdp:
             raise InputError(f"mesh.fsdp={fsdp} does not divide the {len(devices)} devices there are")
         data = len(devices) // fsdp
-    if data * fsdp != len(devices):
+    if data * fsdp > len(devices) or (jax.process_count() > 1 and data * fsdp < len(devices)):
         raise InputError(
             f"mesh.data={data} x mesh.fsdp={fsdp} needs {data * fsdp} devices, there are {len(devices)}; "
             "choose another mesh or make that many visible"
         )
+    devices = devices[: data * fsdp]
     return jax.make_mesh((data, fsdp), AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
 
 

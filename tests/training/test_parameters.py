@@ -56,7 +56,7 @@ def test_what_files_hold_and_nothing_reads_is_not_on_the_device():
 
 
 def test_names_go_both_ways():
-    names = Network.build(MODEL, "stage2").shapes()
+    names = Network.build(MODEL, "stage2").shapes
     assert all(dotted(path_of(name)) == name for name in names)
     nested = to_components(dict.fromkeys(names, 0))
     assert from_components(nested) == dict.fromkeys(names, 0)

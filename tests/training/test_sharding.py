@@ -27,7 +27,7 @@ def network():
 
 @pytest.mark.parametrize(
     ("data", "fsdp", "numbers"),
-    [(3, 2, "needs 6 devices, there are 8"), (0, 3, "3 does not divide the 8"), (4, 0, "fsdp=0"), (-1, 1, "data=-1")],
+    [(3, 4, "needs 12 devices, there are 8"), (0, 3, "3 does not divide the 8"), (4, 0, "fsdp=0"), (-1, 1, "data=-1")],
 )
 def test_meshes_that_do_not_fit_are_refused_with_the_numbers(data, fsdp, numbers):
     with pytest.raises(InputError, match=numbers):
@@ -50,8 +50,8 @@ def test_batches_that_do_not_spread_are_refused_with_the_numbers():
 
 def test_every_kernel_is_split_and_nothing_large_is_whole(network):
     mesh = make_mesh(2, 4)
-    for name, sharding in parameter_shardings(network.shapes(), mesh).items():
-        shape = network.shapes()[name].shape
+    for name, sharding in parameter_shardings(network.shapes, mesh).items():
+        shape = network.shapes[name].shape
         if name.endswith((".kernel", ".embedding")) and shape[-1] % 4 == 0:
             assert sharding.spec == PartitionSpec(*[None] * (len(shape) - 1), "fsdp"), name
         else:
