@@ -145,9 +145,7 @@ class Run:
             self._save()
         self.checkpoints.wait()
         if self._terminated:
-            print(
-                f"SIGTERM: saved step {self.step} in {self.workdir}; run the same command again to go on", flush=True
-            )
+            print(f"SIGTERM: saved step {self.step} in {self.workdir}; run the same command again to go on", flush=True)
         else:
             print(f"done: {self.step} steps in {self.workdir}", flush=True)
 

@@ -115,7 +115,9 @@ class Network:
             else:
                 frozen.append(name)
         if not trained:
-            raise InputError(f"trainable={trainable}: the model has none of these parameters (stage and model disagree)")
+            raise InputError(
+                f"trainable={trainable}: the model has none of these parameters (stage and model disagree)"
+            )
         return cls(config, graph, variables, tuple(trained), tuple(frozen), tuple(unused))
 
     @functools.cached_property

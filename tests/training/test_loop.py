@@ -84,9 +84,7 @@ def test_a_work_folder_is_inference_weights(finished):
     network = Network.build(model, "stage1")
     shapes = {name: array.shape for name, array in from_components(components).items()}
     assert shapes == {name: shape.shape for name, shape in network.shapes.items()}
-    average, last = (
-        from_components(load_for_inference(finished, average=average)[1]) for average in (True, False)
-    )
+    average, last = (from_components(load_for_inference(finished, average=average)[1]) for average in (True, False))
     changed = {name for name in average if not np.array_equal(average[name], last[name])}
     assert len(changed) > len(network.trainable) // 2
     assert changed <= set(network.trainable)
@@ -94,7 +92,9 @@ def test_a_work_folder_is_inference_weights(finished):
         load_for_inference(finished, 3)
 
 
-def test_sigterm_saves_and_the_run_goes_on_as_if_nothing_was(finished, dataset, one_step, tmp_path, monkeypatch, capsys):
+def test_sigterm_saves_and_the_run_goes_on_as_if_nothing_was(
+    finished, dataset, one_step, tmp_path, monkeypatch, capsys
+):
     record = Logs.step
 
     def terminate_at_2(logs, step, metrics, shown):
