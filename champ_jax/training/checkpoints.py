@@ -3,8 +3,8 @@
     WORKDIR/config.json              the effective config of the run
     WORKDIR/model.json               the model: sizes, conditions, schedules (`ChampConfig.to_json`)
     WORKDIR/initial/frozen/          variables the step reads and does not change, float32
-    WORKDIR/initial/carried/         what the step does not read: tensors for the way back to PyTorch's files, in stage 1
-                                     the motion modules it was given
+    WORKDIR/initial/carried/         what the step does not read: tensors for the way back to PyTorch's files, and
+                                     in stage 1 the motion modules it was given
     WORKDIR/checkpoints/STEP/        params, optimizer, average (if there is one), progress (step, seed, data iterator)
 
 Every array tree is a flat dict by dotted path. Orbax writes a folder beside its place and renames it: a checkpoint

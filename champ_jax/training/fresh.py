@@ -1,8 +1,8 @@
 """Fresh values for parameters that no checkpoint gives, made on the host.
 
-They are distributed as the modules' own initial values are (a test holds the two together), but cost nothing to compile:
-a jitted initialisation of a tiny model's 1,400 variables takes XLA minutes on a CPU. A value depends on the seed and the
-name alone, so it is the same on every mesh and in every process.
+They are distributed as the modules' own initial values are (a test holds the two together), but cost nothing to
+compile: a jitted initialisation of a tiny model's 1,400 variables takes XLA minutes on a CPU. A value depends on the
+seed and the name alone, so it is the same on every mesh and in every process.
 """
 
 import re

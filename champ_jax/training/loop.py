@@ -243,8 +243,8 @@ def _told(error: Exception, config: ConfigDict) -> Exception:
     data, optimizer = config.data, config.optimizer
     first = str(error).strip().splitlines()[0][:200]
     return InputError(
-        f"out of memory ({first}). These lower it: more pieces (optimizer.accumulate={optimizer.accumulate}), a smaller "
-        f"data.batch_size={data.batch_size} or data.image_size={tuple(data.image_size)}, recomputing "
+        f"out of memory ({first}). These lower it: more pieces (optimizer.accumulate={optimizer.accumulate}), a "
+        f"smaller data.batch_size={data.batch_size} or data.image_size={tuple(data.image_size)}, recomputing "
         f"(remat={config.remat}; full is least), splitting parameters over devices (mesh.fsdp={config.mesh.fsdp}), "
         f"cached latents (data.cached={data.cached}), optimizer.name=adafactor"
     )

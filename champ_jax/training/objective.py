@@ -70,7 +70,7 @@ class Draws:
 def draw(key: jax.Array, shape: tuple[int, ...], objective: Objective) -> Draws:
     """The draws of a whole batch with latents of `shape` (B, F, h, w, C)."""
     keys = jax.random.split(key, 5)
-    batch, frames, *latent = shape
+    batch, latent = shape[0], shape[2:]
     drops = jax.random.uniform(keys[4], (batch,) if objective.drop_per == "sample" else (1,))
     return Draws(
         posterior=jax.random.normal(keys[0], shape),

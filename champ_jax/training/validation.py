@@ -13,7 +13,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from champ_jax.diffusion.samplers import SAMPLERS, Path as SamplingPath
+from champ_jax.diffusion.samplers import SAMPLERS
+from champ_jax.diffusion.samplers import Path as SamplingPath
 from champ_jax.diffusion.schedules import Schedule
 from champ_jax.evaluation.frames import pairwise
 from champ_jax.media import write_image, write_video
