@@ -115,9 +115,7 @@ class Network:
             else:
                 frozen.append(name)
         if not trained:
-            raise InputError(
-                f"trainable={trainable}: the model has none of these parameters (stage and model disagree)"
-            )
+            raise InputError(f"trainable={trainable}: the model has none of these parameters")
         return cls(config, graph, variables, tuple(trained), tuple(frozen), tuple(unused))
 
     @functools.cached_property

@@ -77,10 +77,8 @@ def spec_of(name: str, shape: Sequence[int], mesh: Mesh) -> PartitionSpec:
     Raises:
       InputError: no rule for it, or a large tensor that the mesh does not divide; names the parameter.
     """
-    for pattern, spec in RULES:
-        if re.search(pattern, name):
-            break
-    else:
+    spec = next((spec for pattern, spec in RULES if re.search(pattern, name)), None)
+    if spec is None:
         raise InputError(f"parameter {name}: no sharding rule matches")
     spec = PartitionSpec(*(None,) * (len(shape) - len(spec)), *spec) if spec else spec
     for size, axis in zip(shape, spec):
