@@ -249,7 +249,7 @@ class _Numbers:
         self._first = shard[0] * self._rows
 
     def __len__(self) -> int:
-        return sys.maxsize // self._batch_size
+        return sys.maxsize // (2 * self._batch_size)  # grain adds to it
 
     def __getitem__(self, position: int) -> int:
         batch, row = divmod(position, self._rows)
