@@ -20,6 +20,7 @@ from champ_jax.training.parameters import Network, from_components
 from champ_jax.training.step import StepOptions, accumulated_gradients, compiler_options, initial_state, make_step
 
 OBJECTIVE = Objective(Schedule.of(golden_models.CONFIG.training))
+jitted_draw = jax.jit(draw, static_argnums=(1, 2))
 
 
 def golden_arrays(network):
@@ -95,8 +96,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(unroll):
 
 
 def test_draws_depend_on_the_key_alone_and_have_the_right_moments():
-    draws = draw(jax.random.key(1), (2000, 1, 2, 2, 4), OBJECTIVE)
-    again = draw(jax.random.key(1), (2000, 1, 2, 2, 4), OBJECTIVE)
+    draws, again = (jitted_draw(jax.random.key(1), (2000, 1, 2, 2, 4), OBJECTIVE) for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, draws, again)
     assert abs(float(draws.unconditional.mean()) - 0.1) < 0.03
     assert int(draws.timesteps.min()) < 10
@@ -107,7 +107,7 @@ def test_draws_depend_on_the_key_alone_and_have_the_right_moments():
 
 def test_drops_of_whole_batches():
     objective = dataclasses.replace(OBJECTIVE, drop_rate=0.5, drop_per="batch")
-    drops = [np.asarray(draw(jax.random.key(i), (4, 1, 1, 1, 4), objective).unconditional) for i in range(20)]
+    drops = [np.asarray(jitted_draw(jax.random.key(i), (4, 1, 1, 1, 4), objective).unconditional) for i in range(20)]
     assert {tuple(drop) for drop in drops} == {(True,) * 4, (False,) * 4}
 
 
