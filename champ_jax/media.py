@@ -30,8 +30,14 @@ def read_image(path: str | os.PathLike, mode: str = "RGB") -> np.ndarray:
     return np.asarray(decode_image(path, mode, str(path)))
 
 
-def decode_image(file: str | os.PathLike | IO[bytes], mode: str, name: str) -> Image.Image:
-    """Decodes a picture file, as `read_image` does, from a path or from memory; `name` is what a message calls it."""
+def decode_image(file: str | os.PathLike | IO[bytes], mode: str | None, name: str) -> Image.Image:
+    """Decodes a picture file, as `read_image` does, from a path or from memory.
+
+    Args:
+      file: path or opened file.
+      mode: 'RGB' or 'L'; None takes 'L' for a grey picture and 'RGB' for others.
+      name: what a message calls it.
+    """
     try:
         with Image.open(file) as image:
             image.load()
@@ -40,7 +46,7 @@ def decode_image(file: str | os.PathLike | IO[bytes], mode: str, name: str) -> I
                 flat = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
                 flat.alpha_composite(rgba)
                 image = flat
-            return image.convert(mode)
+            return image.convert(mode or ("L" if image.mode in ("1", "L") else "RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{name}: not a readable picture ({error})") from error
 

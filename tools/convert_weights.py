@@ -9,6 +9,9 @@
       Stable Diffusion 1.5, as a folder of diffusers or one file, to start training: ReferenceNet and denoiser are both
       its UNet; guidance encoders, and motion modules where none are given, are initialised.
 
+  convert_weights.py --source=FOLDER --output=DIR
+      The published files of the networks that python -m champ_jax.evaluate looks through (docs/evaluation.md).
+
 Prints a line for each part: tensors, parameters, and the file they were read from or that they were initialised.
 Nothing is written unless every tensor fits.
 """
@@ -16,6 +19,7 @@ Nothing is written unless every tensor fits.
 from collections.abc import Sequence
 
 from champ_jax.cli import Parser, run
+from champ_jax.evaluation import weights as evaluation_weights
 from champ_jax.weights.convert import convert
 
 
@@ -37,6 +41,14 @@ def main(argv: Sequence[str]) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the initialisation")
     arguments = parser.parse_args(argv)
+    if evaluation_weights.find_published(arguments.source):
+        converted, lacking = evaluation_weights.convert(arguments.source, arguments.output)
+        for network, files in converted.items():
+            print(f"{network}  from {', '.join(files)}")
+        for network, why in lacking.items():
+            print(f"{network}  left out: {why}")
+        print(f"written: {arguments.output}")
+        return
     arguments.conditions = [name.strip() for name in arguments.conditions.split(",") if name.strip()]
     plan = convert(**vars(arguments))
     print(plan.table())

@@ -6,23 +6,19 @@ camera, is what the options here choose.
 
 import dataclasses
 
-import jax
 import numpy as np
 
 from champ_jax.body.cameras import project
-from champ_jax.body.ground import lowest_points, rest_height, rest_pelvis, rest_vertices
-from champ_jax.body.motion import Motion, require_same_space
+from champ_jax.body.ground import lowest_points, rest_height, rest_pelvis
+from champ_jax.body.motion import Motion, camera_points, require_same_space
 from champ_jax.body.rotations import rotation_about
-from champ_jax.body.smpl import BodyModel, body_keypoints, smpl
+from champ_jax.body.smpl import BodyModel
 from champ_jax.errors import InputError
 
 CAMERAS = ("reference", "driver", "reference_parity")
 FITS = ("crop", "pad", "none")
-# Whole-body key points and the body point each group moves with: feet with ankles, face with nose, hands with wrists.
-_GROUPS = ((slice(18, 21), 13), (slice(21, 24), 10), (slice(24, 92), 0), (slice(92, 113), 7), (slice(113, 134), 4))
-_VISIBLE = 0.3
-_EARS = (3, 4)  # of a body's face points
 _MIN_DEPTH = 0.1
+_CHUNK = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +27,8 @@ class AlignOptions:
 
     Attributes:
       camera: 'reference' (default): the reference picture's camera; the person starts where he or she stands in it and
-        moves from there as the driver does. 'driver': the driver's own camera and path, with the reference's shape.
+        moves from there as the driver does. 'driver': the driver's own camera and starting point, with the
+        reference's shape.
         'reference_parity': what the reference implementation does: every frame at the reference's place, so that the
         global motion is lost.
       scale: how much of the driver's path is walked: 'height' (default), the ratio of the two bodies' heights, or a
@@ -88,9 +85,9 @@ def align(
         bring the driver to the reference's with `champ_jax.body.motion.change_space` (its height is then the mean).
 
     Returns:
-      A motion in the reference's space with the driver's poses, frame rate and validity. Key points, where the driver
-      has them, are carried onto the aligned body: face, hands and feet keep their form and follow nose, wrists and
-      ankles.
+      A motion in the reference's space with the driver's poses, frame rate, validity and key points. These stay as the
+      driver's picture has them: only where face and hands lie relative to the driver's own body points counts when
+      a skeleton is drawn.
 
     Raises:
       InputError: bodies and motions of different spaces, an unknown option, an anchor that is no valid frame, or a
@@ -110,9 +107,7 @@ def align(
         focal = driver.focal * zoom
     else:
         size, focal = picture.image_size, np.repeat(picture.focal, len(driver))
-    aligned = dataclasses.replace(
-        driver, betas=reference.betas, body=reference.body, focal=focal, image_size=size, keypoints=None
-    )
+    aligned = dataclasses.replace(driver, betas=reference.betas, body=reference.body, focal=focal, image_size=size)
     rest = rest_pelvis(reference_body, reference.betas)
     place = picture.translation[0] + rest
     if options.camera == "reference_parity":
@@ -141,9 +136,7 @@ def align(
             f"frame {int(np.argmax(near))}: the aligned body would come {placed[near][0, 2]:.2f} m before the camera; "
             "choose a smaller scale, or camera=driver"
         )
-    if driver.keypoints is None:
-        return aligned
-    return dataclasses.replace(aligned, keypoints=carry_keypoints(driver, aligned, driver_body, reference_body))
+    return aligned
 
 
 def fit_image_size(size: np.ndarray, wanted: np.ndarray, fit: str) -> tuple[np.ndarray, float]:
@@ -163,36 +156,16 @@ def fit_image_size(size: np.ndarray, wanted: np.ndarray, fit: str) -> tuple[np.n
     return np.asarray(wanted, np.int32), float(ratios.max() if fit == "crop" else ratios.min())
 
 
-def carry_keypoints(driver: Motion, aligned: Motion, driver_body: BodyModel, reference_body: BodyModel) -> np.ndarray:
-    """The driver's key points on the aligned body, (T, 134, 3) px of the aligned picture.
-
-    Body points are projected from the aligned body and keep the driver's scores. A foot, the face or a hand keeps its
-    form, is scaled by how much larger the aligned body appears there (the face by the size of the heads), and follows
-    the nose, wrist or ankle it hangs on: measured from that point as the driver's picture has it or, where that is
-    hidden, from the driver's own body.
-    """
-    old, old_depth = _projected_keypoints(driver_body, driver)
-    new, new_depth = _projected_keypoints(reference_body, aligned)
-    heads = [_head_size(body, motion) for body, motion in ((driver_body, driver), (reference_body, aligned))]
-    heights = [rest_height(body, motion.betas) for body, motion in ((driver_body, driver), (reference_body, aligned))]
-    keypoints = driver.keypoints.copy()
-    keypoints[:, :18, :2] = new
-    for group, root in _GROUPS:
-        seen = driver.keypoints[:, root, 2:] > _VISIBLE
-        start = np.where(seen, driver.keypoints[:, root, :2], old[:, root])
-        sizes = heads if root == 0 else heights
-        zoom = (aligned.focal / new_depth[:, root]) / (driver.focal / old_depth[:, root]) * sizes[1] / sizes[0]
-        offsets = driver.keypoints[:, group, :2] - start[:, None]
-        keypoints[:, group, :2] = new[:, root, None] + zoom[:, None, None] * offsets
-    keypoints[~driver.valid] = 0
-    return keypoints
-
-
 def frames_outside(body: BodyModel, motion: Motion) -> np.ndarray:
-    """(T,) bool: valid frames in which no body point lies inside the picture."""
-    points, _ = _projected_keypoints(body, motion)
-    inside = ((points >= 0) & (points < motion.image_size)).all(axis=-1).any(axis=-1)
-    return motion.valid & ~inside
+    """(T,) bool: valid frames in which none of the joints lies inside the picture."""
+    outside = []
+    for start in range(0, len(motion), _CHUNK):
+        # The last piece repeats its last frame, so that one compiled program serves all pieces.
+        piece = motion[np.minimum(np.arange(start, start + _CHUNK), len(motion) - 1)]
+        pixels = np.asarray(project(camera_points(body, piece)[1], piece.focal, motion.image_size))
+        inside = ((pixels >= 0) & (pixels < motion.image_size)).all(axis=-1).any(axis=-1)
+        outside.append(~inside[: len(motion) - start])
+    return motion.valid & np.concatenate(outside)
 
 
 def _anchor(driver: Motion, anchor: int | None) -> int:
@@ -201,34 +174,3 @@ def _anchor(driver: Motion, anchor: int | None) -> int:
     if not 0 <= anchor < len(driver) or not driver.valid[anchor]:
         raise InputError(f"anchor={anchor}: is no valid frame of the driving motion, which has {len(driver)}")
     return anchor
-
-
-_CHUNK = 32
-
-
-@jax.jit
-def _keypoints(
-    body: BodyModel, betas: jax.Array, rotations: jax.Array, translation: jax.Array, focal: jax.Array, size: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    points = body_keypoints(body, *smpl(body, betas, rotations)) + translation[:, None]
-    return project(points, focal, size), points[..., 2]
-
-
-def _projected_keypoints(body: BodyModel, motion: Motion) -> tuple[np.ndarray, np.ndarray]:
-    """OpenPose's 18 points in px (T, 18, 2), and their depths (T, 18)."""
-    pixels, depths = [], []
-    for start in range(0, len(motion), _CHUNK):
-        # The last piece repeats its last frame, so that one compiled program serves all pieces.
-        piece = motion[np.minimum(np.arange(start, start + _CHUNK), len(motion) - 1)]
-        pixel, depth = _keypoints(body, piece.betas, piece.rotations, piece.translation, piece.focal, piece.image_size)
-        count = min(_CHUNK, len(motion) - start)
-        pixels.append(np.asarray(pixel)[:count])
-        depths.append(np.asarray(depth)[:count])
-    return np.concatenate(pixels), np.concatenate(depths)
-
-
-def _head_size(body: BodyModel, motion: Motion) -> float:
-    """Ear to ear at rest, metres."""
-    vertices = rest_vertices(body, motion.betas)
-    right, left = (np.asarray(body.face_weights)[row] @ vertices[np.asarray(body.face_vertices)[row]] for row in _EARS)
-    return float(np.linalg.norm(right - left))

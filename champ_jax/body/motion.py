@@ -37,8 +37,9 @@ class Motion:
       fps: frames per second.
       valid: (T,) bool; False where the body was not seen and the values of that frame mean nothing.
       body: 'smpl', 'smplx' or 'open', the space of the betas (poses carry over between bodies, betas do not).
-      keypoints: (T, 134, 3) whole-body points x, y, score in px of the picture (body 0-17 in OpenPose's order,
-        feet 18-23, face 24-91, hands 92-112 and 113-133), or None.
+      keypoints: (T, 134, 3) whole-body points x, y, score in px of the picture they were found in (body 0-17 in
+        OpenPose's order, feet 18-23, face 24-91, hands 92-112 and 113-133), or None. After an alignment that is still
+        the driver's picture: what counts is where face and hands lie relative to the body points.
     """
 
     rotations: np.ndarray
@@ -110,7 +111,7 @@ class Motion:
         """Reads motion.npz.
 
         Raises:
-          InputError: no such file, not an npz, missing or unknown fields, or as `validate`.
+          InputError: no such file, not an npz, missing fields, or as `validate`.
         """
         fields = _read_npz(Path(path))
         names = {field.name for field in dataclasses.fields(cls)}

@@ -56,7 +56,7 @@ def map_items(
 def _map_processes(function: Function, items: Sequence[Any], workers: int) -> Iterator[Any]:
     # JAX and forked threads do not go together.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(items)), context, initializer=_end_with_parent, initargs=(os.getpid(),))
+    pool = ProcessPoolExecutor(min(workers, len(items)), context, initializer=end_with_parent, initargs=(os.getpid(),))
     try:
         for future in as_completed([pool.submit(function, item) for item in items]):
             yield future.result()
@@ -66,8 +66,8 @@ def _map_processes(function: Function, items: Sequence[Any], workers: int) -> It
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _end_with_parent(parent: int) -> None:
-    """Ends this worker soon after its parent died, lest it write behind the back of a new run."""
+def end_with_parent(parent: int) -> None:
+    """Ends this process soon after its parent died: lest it write behind the back of a new run, or wait for ever."""
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -4,11 +4,8 @@ The work is cut into parts of about equal size (`champ_jax.data.records`), each 
 it is complete. A run adds what the dataset does not have yet, so the same command continues a run that was killed.
 """
 
-import contextlib
-import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -29,7 +26,7 @@ from champ_jax.data.folders import (
     kinds_for,
 )
 from champ_jax.data.motion_folder import CONDITIONS, index_frames
-from champ_jax.data.records import VIDEOS, Piece, Video, Videos, list_parts, video_features, write_part
+from champ_jax.data.records import VIDEOS, Piece, Video, Videos, list_parts, locked, video_features, write_part
 from champ_jax.errors import InputError
 from champ_jax.files import atomic_path, require_space
 
@@ -72,8 +69,7 @@ def build_dataset(
     found = find_videos(sources)
     output = Path(output)
     parts_folder = output / VIDEOS
-    with locked(output):
-        _remove_scratch(output)
+    with locked(output, leftovers=(f"{VIDEOS}/.part-*", ".results.*")):
         listings = list_parts(parts_folder)
         for part, listing in listings.items():
             if tuple(listing["kinds"]) != kinds:
@@ -166,26 +162,6 @@ def _records(good: Sequence[tuple[Task, CheckedVideo]]) -> Iterator[dict[str, An
             yield {"video": task.name, "frame": frame, "box": video.boxes[index], **pictures}
 
 
-@contextlib.contextmanager
-def locked(output: Path) -> Iterator[None]:
-    """Holds the dataset for one run; the lock goes with the process, however it ends.
-
-    Raises:
-      InputError: another run holds it, or `output` cannot be written.
-    """
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        file = open(output / ".lock", "w")  # noqa: SIM115
-    except OSError as error:
-        raise InputError(f"{output}: cannot be written ({error.strerror}); name another output") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(f"{output}: another run is writing there; wait for it or name another output") from error
-        yield
-
-
 def _survey(
     found: Sequence[VideoFolder], kinds: Sequence[str], listings: dict[str, Any]
 ) -> tuple[list[tuple[Task, int]], list[dict[str, str]]]:
@@ -258,9 +234,3 @@ def _jobs(
 
 def _next_number(listings: dict[str, Any]) -> int:
     return 1 + max((int(part.removeprefix("part-")) for part in listings), default=-1)
-
-
-def _remove_scratch(output: Path) -> None:
-    """Removes what a killed run left half done."""
-    for leftover in (*output.glob(f"{VIDEOS}/.part-*"), *output.glob(".results.*")):
-        shutil.rmtree(leftover, ignore_errors=True)

@@ -1,9 +1,10 @@
-"""Random access to any frame of any video of a dataset that tools/build_dataset.py wrote."""
+"""Random access to any frame of any video, of a dataset that tools/build_dataset.py wrote or of folders as they are."""
 
 import bisect
 import hashlib
 import io
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from champ_jax.data.motion_folder import MASKED, mask_threshold
+from champ_jax.data.folders import NO_BOX, VideoFolder, find_videos, fingerprint, kinds_for, mask_box, read_boxes
+from champ_jax.data.motion_folder import MASKED, check_picture, index_frames, mask_threshold, natural_key
 from champ_jax.data.records import VIDEOS, Video, list_parts, open_part
 from champ_jax.errors import InputError
 from champ_jax.media import decode_image
@@ -78,8 +80,7 @@ class Dataset:
             )
         self.kinds: tuple[str, ...] = tuple(next(iter(listings.values()))["kinds"])
         self.videos, self._places = list(videos), list(videos.values())
-        names = "\n".join(f"{video.name} {video.frames} {video.fingerprint}" for video in self.videos)
-        self.fingerprint = hashlib.sha256(names.encode()).hexdigest()[:16]
+        self.fingerprint = _digest(self.videos)
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -97,22 +98,99 @@ class Dataset:
         place = places[bisect.bisect_right(places, frame, key=lambda place: place.first) - 1]
         return place.part, place.start + frame - place.first
 
-    def frame(self, video: int, frame: int, kinds: Sequence[str]) -> dict[str, Image.Image]:
-        """Some pictures of a frame, RGB; the semantic map is black outside of the mask (`decode`)."""
-        return decode(self.record(video, frame), kinds)
+
+class FolderDataset:
+    """Videos read from their folders at every access, for small sets and first tries. Like a `Dataset` otherwise.
+
+    Videos whose frames are incomplete are left out with a warning; a picture that cannot be read is told when it comes.
+    """
+
+    def __init__(self, path: str | os.PathLike, kinds: Sequence[str]):
+        """
+        Args:
+          path: a folder with videos at any depth (`folders.find_videos`).
+          kinds: the folders a video must have (`folders.kinds_for`).
+
+        Raises:
+          InputError: there is no video that has them.
+        """
+        self.path, self.kinds = Path(path), tuple(kinds)
+        self.videos: list[Video] = []
+        self._files: list[dict[str, list[str]]] = []
+        self._frames: list[list[str]] = []
+        self._boxes: list[np.ndarray | None] = []
+        reasons = []
+        found = find_videos([path])
+        for folder in found:
+            try:
+                self._add(folder)
+            except InputError as error:
+                reasons.append(str(error))
+        if not self.videos:
+            raise InputError(f"{path}: none of its {len(found)} videos can be used; {reasons[0]}")
+        if reasons:
+            warnings.warn(f"{path}: {len(reasons)} of {len(found)} videos are left out; {reasons[0]}", stacklevel=2)
+        self.fingerprint = _digest(self.videos)
+
+    def _add(self, folder: VideoFolder) -> None:
+        files = index_frames(Path(folder.folder), self.kinds)
+        frames = sorted(files["images"], key=natural_key)
+        size = check_picture(files["images"][frames[0]])
+        self._boxes.append(read_boxes(Path(folder.folder), frames, size))
+        self.videos.append(Video(folder.name, len(frames), size, fingerprint(files)[0]))
+        self._files.append({kind: [str(files[kind][frame]) for frame in frames] for kind in self.kinds})
+        self._frames.append(frames)
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def record(self, video: int, frame: int) -> dict[str, Any]:
+        """The record of a frame, as `Dataset.record`.
+
+        Raises:
+          InputError: a picture cannot be read or has another size than the video's first.
+        """
+        if not 0 <= frame < self.videos[video].frames:
+            raise IndexError(f"{self.videos[video].name} has {self.videos[video].frames} frames, not {frame}")
+        name = self._frames[video][frame]
+        record: dict[str, Any] = {"video": self.videos[video].name.encode(), "frame": name.encode()}
+        for kind, paths in self._files[video].items():
+            size = check_picture(Path(paths[frame]))
+            if size != self.videos[video].size:
+                raise InputError(f"{paths[frame]}: is {size}, other pictures are {self.videos[video].size}")
+            record[kind] = Path(paths[frame]).read_bytes()
+        boxes = self._boxes[video]
+        record["box"] = boxes[frame] if boxes is not None else mask_box(_mask(record)) if "mask" in record else NO_BOX
+        return record
+
+
+def open_dataset(path: str | os.PathLike, conditions: Sequence[str]) -> Dataset | FolderDataset:
+    """The dataset at `path`, or the videos in it if it is a folder of videos."""
+    if list_parts(Path(path) / VIDEOS) or not Path(path).is_dir():
+        return Dataset(path)
+    return FolderDataset(path, kinds_for(conditions))
+
+
+def _digest(videos: Sequence[Video]) -> str:
+    names = "\n".join(f"{video.name} {video.frames} {video.fingerprint}" for video in videos)
+    return hashlib.sha256(names.encode()).hexdigest()[:16]
 
 
 def decode(record: dict[str, Any], kinds: Sequence[str]) -> dict[str, Image.Image]:
-    """{kind: RGB picture} of a record; the semantic map is zeroed wherever the mask is 0.
+    """{kind: picture} of a record, RGB, or L where the file is grey; the semantic map is zeroed where the mask is 0.
 
     Raises:
       InputError: a picture is damaged; names video, kind and frame.
     """
-    pictures = {kind: _picture(record, kind, "RGB") for kind in kinds}
+    pictures = {kind: _picture(record, kind, "RGB" if kind in ("images", MASKED) else None) for kind in kinds}
     if MASKED in pictures:
-        mask = np.asarray(_picture(record, "mask", "L")) > mask_threshold(record["mask"].startswith(_PNG))
-        pictures[MASKED] = Image.fromarray(np.asarray(pictures[MASKED]) * mask[..., None])
+        pictures[MASKED] = Image.fromarray(np.asarray(pictures[MASKED]) * _mask(record)[..., None])
     return pictures
+
+
+def _mask(record: dict[str, Any]) -> np.ndarray:
+    """(H, W) bool, where the body is."""
+    return np.asarray(_picture(record, "mask", "L")) > mask_threshold(record["mask"].startswith(_PNG))
 
 
 def person_box(record: dict[str, Any]) -> np.ndarray | None:
@@ -126,6 +204,6 @@ def text(record: dict[str, Any], name: str) -> str:
     return record[name].decode()
 
 
-def _picture(record: dict[str, Any], kind: str, mode: str) -> Image.Image:
+def _picture(record: dict[str, Any], kind: str, mode: str | None) -> Image.Image:
     name = f"{text(record, 'video')}/{kind}/{text(record, 'frame')}"
     return decode_image(io.BytesIO(record[kind]), mode, name)

@@ -87,7 +87,7 @@ def find_videos(sources: Sequence[str | os.PathLike]) -> list[VideoFolder]:
     for source in sources:
         root = Path(source).resolve()
         if not root.is_dir():
-            raise InputError(f"--source={source}: no such folder")
+            raise InputError(f"{source}: no such folder of videos")
         count = 0
         for folder in _walk(root):
             count += 1
@@ -97,7 +97,7 @@ def find_videos(sources: Sequence[str | os.PathLike]) -> list[VideoFolder]:
             found[name] = VideoFolder(name, str(folder))
         if not count:
             raise InputError(
-                f"--source={source}: holds no videos; a video is a folder with images/ and "
+                f"{source}: holds no videos; a video is a folder with images/ and "
                 f"{', '.join(f'{kind}/' for kind in (*CONDITIONS, 'mask'))}"
             )
     return [found[name] for name in sorted(found, key=natural_key)]
@@ -136,7 +136,10 @@ def check_video(folder: str | os.PathLike, kinds: Sequence[str]) -> CheckedVideo
     notes = [note for note in (gap_note(frames),) if note]
     if MASKED in kinds:
         notes += _color_notes(files, frames)
-    return CheckedVideo(frames, files, sizes[0], _boxes(folder, files, frames, sizes[0]), notes)
+    boxes = read_boxes(folder, frames, sizes[0])
+    if boxes is None:
+        boxes = _mask_boxes([files["mask"][frame] for frame in frames] if "mask" in files else [None] * len(frames))
+    return CheckedVideo(frames, files, sizes[0], boxes, notes)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -161,19 +164,27 @@ def _color_notes(files: dict[str, dict[str, Path]], frames: Sequence[str]) -> li
     return []
 
 
+def _mask_boxes(masks: Sequence[Path | None]) -> np.ndarray:
+    """(frames, 4) int32 boxes of the bodies in mask files."""
+    with ThreadPoolExecutor() as pool:
+        boxes = pool.map(lambda path: NO_BOX if path is None else mask_box(_read_mask(path)), masks)
+        return np.array(list(boxes), np.int32)
+
+
 def _read_mask(path: Path) -> np.ndarray:
     """(H, W) bool, where the body is."""
     return read_image(path, "L") > mask_threshold(path.suffix.lower() == ".png")
 
 
-def _boxes(folder: Path, files: dict[str, dict[str, Path]], frames: Sequence[str], size: tuple[int, int]) -> np.ndarray:
+def read_boxes(folder: Path, frames: Sequence[str], size: tuple[int, int]) -> np.ndarray | None:
+    """(frames, 4) int32 of a video's human_bbox.json, -1 where it has null; None if there is no such file.
+
+    Raises:
+      InputError: the file is damaged or does not fit the frames.
+    """
     path = folder / BOXES
     if not path.is_file():
-        if "mask" not in files:
-            return np.tile(np.int32(NO_BOX), (len(frames), 1))
-        with ThreadPoolExecutor() as pool:
-            boxes = pool.map(lambda frame: _mask_box(_read_mask(files["mask"][frame])), frames)
-            return np.array(list(boxes), np.int32)
+        return None
     try:
         listed = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -185,6 +196,14 @@ def _boxes(folder: Path, files: dict[str, dict[str, Path]], frames: Sequence[str
     for frame, box, row in zip(frames, listed, boxes):
         row[:] = NO_BOX if box is None else _checked_box(path, frame, box, size)
     return boxes
+
+
+def mask_box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """left, top, right, bottom of the pixels that are set in (H, W) bool; -1 if none is."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return NO_BOX
+    return (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
 
 
 def _checked_box(path: Path, frame: str, box: object, size: tuple[int, int]) -> np.ndarray:
@@ -199,10 +218,3 @@ def _checked_box(path: Path, frame: str, box: object, size: tuple[int, int]) -> 
     if (corners[2:] <= corners[:2]).any():
         raise InputError(f"{path}: frame {frame} has an empty box, {box!r}; write null where there is nobody")
     return corners
-
-
-def _mask_box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return NO_BOX
-    return (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)

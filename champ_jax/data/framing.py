@@ -50,10 +50,9 @@ class Framing:
                 raise InputError(f"{name}={(low, high)}: must be a range above 0{' and up to 1' if limit == 1 else ''}")
 
     @property
-    def is_random(self) -> bool:
-        """Whether the window depends on `draws`, so that nothing computed from the pictures can be kept."""
-        ranges = {"random": self.area != (1.0, 1.0), "box": self.box_scale[0] != self.box_scale[1]}
-        return ranges.get(self.crop, False)
+    def is_fixed(self) -> bool:
+        """Whether a picture's window follows from its size alone, so that what is computed from it can be kept."""
+        return self.crop in ("none", "center")
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
         """The random numbers of one sample, (3,) in [0, 1): scale, horizontal and vertical place."""

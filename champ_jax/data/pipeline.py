@@ -19,7 +19,6 @@ Pictures are left as bytes: the jitted step normalises them on the device.
 
 import functools
 import os
-import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,20 +29,25 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from champ_jax.data.dataset import Dataset, decode, person_box, text
-from champ_jax.data.framing import Framing, clip_picture
+from champ_jax.data.beam import end_with_parent
+from champ_jax.data.dataset import Dataset, FolderDataset, decode, open_dataset, person_box, text
+from champ_jax.data.framing import Framing, Window, clip_picture
+from champ_jax.data.latents import LatentReader
 from champ_jax.data.motion_folder import CONDITIONS
 from champ_jax.data.sampling import clip_stride, pick_clip, pick_pair
 from champ_jax.errors import InputError
 
 Batch = dict[str, Any]
 
+_ENDLESS = 2**48  # samples; grain wants a length
+PICTURE_FILTER, CONDITION_FILTER = Image.Resampling.LANCZOS, Image.Resampling.BICUBIC  # those of inference
+
 
 def make_stage1(path: str | os.PathLike, *, margin: int = 30, **options: Any) -> "Batches":
     """Batches of stage 1: a reference frame, one target frame, the target's conditions.
 
     Args:
-      path: the dataset's folder.
+      path: a dataset's folder, or a folder of videos (slower to open and to read).
       margin: least distance of reference and target in frames (`sampling.pick_pair`).
       options: of `make_batches`.
     """
@@ -59,7 +63,7 @@ def make_stage2(path: str | os.PathLike, *, frames: int = 24, stride: int = 4, *
     are left out with a warning.
 
     Args:
-      path: the dataset's folder.
+      path: a dataset's folder, or a folder of videos (slower to open and to read).
       frames: length of the clip.
       stride: distance of its frames in the video.
       options: of `make_batches`.
@@ -90,7 +94,7 @@ def make_batches(
     """An endless iterator over batches.
 
     Args:
-      path: the dataset's folder.
+      path: a dataset's folder, or a folder of videos (slower to open and to read).
       sampler: picks the frames of a sample.
       seed: of everything random.
       batch_size: samples of a batch over all processes.
@@ -114,7 +118,7 @@ def make_batches(
         raise InputError(f"seed={seed}: must lie in 0 ... 2**32 - 1")
     if workers < 0 or read_ahead < 0:
         raise InputError(f"workers={workers}, read_ahead={read_ahead}: must be 0 or more")
-    dataset = Dataset(path)
+    dataset = open_dataset(path, conditions)
     framing = Framing(tuple(image_size), crop, resize, tuple(area), tuple(box_scale))
     loader = Loader(dataset, sampler, framing, tuple(conditions), seed, cached)
     return Batches(
@@ -161,7 +165,7 @@ class Loader:
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: Dataset | FolderDataset,
         sampler: PairSampler | ClipSampler,
         framing: Framing,
         conditions: tuple[str, ...],
@@ -188,6 +192,7 @@ class Loader:
             )
         self.dataset, self.seed = dataset, seed
         self._sampler, self._framing, self._conditions = sampler, framing, conditions
+        self._latents = LatentReader(dataset, framing) if cached else None
 
     def __call__(self, number: int) -> Batch:
         epoch, place = divmod(number, len(self._usable))
@@ -195,35 +200,49 @@ class Loader:
         rng = np.random.default_rng((self.seed, number))
         reference, targets = self._sampler.pick(self.dataset.videos[video].frames, rng)
         draws = self._framing.draw(rng)
-        return self._pictures(video, reference, targets, draws)
-
-    def _pictures(self, video: int, reference: int, targets: list[int], draws: np.ndarray) -> Batch:
+        first, *records = (self.dataset.record(video, frame) for frame in (reference, *targets))
         size = self.dataset.videos[video].size
-        first = self.dataset.record(video, reference)
-        picture = decode(first, ["images"])["images"]
-        window = self._framing.window(size, draws, person_box(first))
-        records = [self.dataset.record(video, target) for target in targets]
-        boxes = [box for box in map(person_box, records) if box is not None]
         # One window for the whole clip, so that the camera stands still.
-        clip_window = self._framing.window(size, draws, np.mean(boxes, axis=0) if boxes else None)
-        rows = [self._frame(record, clip_window) for record in records]
+        window = self._framing.window(size, draws, _mean_box(records))
+        if self._latents is None:
+            picture = decode(first, ["images"])["images"]
+            own_window = self._framing.window(size, draws, person_box(first))
+            sample = {
+                "reference": self._framing.apply(picture, own_window, PICTURE_FILTER),
+                "clip_pixels": clip_picture(picture, own_window),
+            }
+            rows = [self._frame(record, window, ("images", *self._conditions)) for record in records]
+            sample["pixels"] = np.stack([row.pop("images") for row in rows])
+        else:
+            sample = _cached(self._latents, video, reference, targets)
+            rows = [self._frame(record, window, self._conditions) for record in records]
+        sample["conditions"] = {name: np.stack([row[name] for row in rows]) for name in self._conditions}
         ends = dict.fromkeys(text(record, "frame") for record in (records[0], records[-1]))
-        return {
-            "pixels": np.stack([row["images"] for row in rows]),
-            "reference": self._framing.apply(picture, window, Image.Resampling.LANCZOS),
-            "clip_pixels": clip_picture(picture, window),
-            "conditions": {name: np.stack([row[name] for row in rows]) for name in self._conditions},
-            "names": f"{text(first, 'video')} reference {text(first, 'frame')} frames {' ... '.join(ends)}",
-        }
+        sample["names"] = f"{text(first, 'video')} reference {text(first, 'frame')} frames {' ... '.join(ends)}"
+        return sample
 
-    def _frame(self, record: Mapping[str, Any], window: Any) -> dict[str, np.ndarray]:
-        pictures = decode(record, ["images", *self._conditions])
-        # The filters of inference.
-        filters = {"images": Image.Resampling.LANCZOS}
-        return {
-            kind: self._framing.apply(picture, window, filters.get(kind, Image.Resampling.BICUBIC))
-            for kind, picture in pictures.items()
-        }
+    def _frame(self, record: Mapping[str, Any], window: Window, kinds: Sequence[str]) -> dict[str, np.ndarray]:
+        frame = {}
+        for kind, picture in decode(record, kinds).items():
+            made = self._framing.apply(picture, window, PICTURE_FILTER if kind == "images" else CONDITION_FILTER)
+            frame[kind] = made if made.ndim == 3 else np.broadcast_to(made[..., None], (*made.shape, 3))
+        return frame
+
+
+def _mean_box(records: Sequence[Mapping[str, Any]]) -> np.ndarray | None:
+    boxes = [box for box in map(person_box, records) if box is not None]
+    return np.mean(boxes, axis=0) if boxes else None
+
+
+def _cached(latents: LatentReader, video: int, reference: int, targets: Sequence[int]) -> Batch:
+    first, *rows = (latents.record(video, frame) for frame in (reference, *targets))
+    return {
+        "latents_mean": np.stack([row["mean"] for row in rows]),
+        "latents_std": np.stack([row["std"] for row in rows]),
+        "reference_mean": first["mean"],
+        "reference_std": first["std"],
+        "embedding": first["embedding"],
+    }
 
 
 @functools.lru_cache(maxsize=4)
@@ -249,7 +268,7 @@ class _Numbers:
         self._first = shard[0] * self._rows
 
     def __len__(self) -> int:
-        return sys.maxsize // (2 * self._batch_size)  # grain adds to it
+        return _ENDLESS
 
     def __getitem__(self, position: int) -> int:
         batch, row = divmod(position, self._rows)
@@ -327,6 +346,19 @@ class Batches(grain.DatasetIterator):
             return batches
         if not flags.FLAGS.is_parsed():  # grain asks absl for its flags, which only absl's own programs parse
             flags.FLAGS.mark_as_parsed()
-        return batches.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=max(self._read_ahead, 1))
+        batches = batches.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=max(self._read_ahead, 1)),
+            worker_init_fn=functools.partial(_start_worker, os.getpid()),
         )
+        # Batches come in shared memory, of which there is little and which must not be held when the program ends.
+        return grain.experimental.ThreadPrefetchIterDataset(batches.map(_copy), prefetch_buffer_size=1)
+
+
+def _start_worker(parent: int, index: int, count: int) -> None:
+    end_with_parent(parent)
+
+
+def _copy(batch: Batch) -> Batch:
+    if isinstance(batch, Mapping):
+        return {name: _copy(value) for name, value in batch.items()}
+    return np.array(batch) if isinstance(batch, np.ndarray) else batch

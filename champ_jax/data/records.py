@@ -9,10 +9,13 @@ Latents lie beside, in parts of the same name (`champ_jax.data.latents`).
 """
 
 import contextlib
+import fcntl
 import functools
 import io
+import itertools
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -181,3 +184,29 @@ def open_part(folder: Path) -> Sequence[dict[str, Any]]:
         raise InputError(
             f"{folder}: not a readable part of a dataset ({error}); remove it and build it again"
         ) from error
+
+
+@contextlib.contextmanager
+def locked(output: Path, *, leftovers: Sequence[str] = ()) -> Iterator[None]:
+    """Holds the dataset for one run; the lock goes with the process, however it ends.
+
+    Args:
+      output: the dataset's folder.
+      leftovers: patterns in it of what a killed run may have left half done; removed.
+
+    Raises:
+      InputError: another run holds it, or `output` cannot be written.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        file = open(output / ".lock", "w")  # noqa: SIM115
+    except OSError as error:
+        raise InputError(f"{output}: cannot be written ({error.strerror}); name another output") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(f"{output}: another run is writing there; wait for it or name another output") from error
+        for leftover in itertools.chain.from_iterable(map(output.glob, leftovers)):
+            shutil.rmtree(leftover, ignore_errors=True)
+        yield

@@ -18,7 +18,7 @@ from champ_jax.evaluation.states import Results
 from champ_jax.evaluation.videos import Pair
 from champ_jax.evaluation.warping import WarpingError
 
-# Pixels worked on at once at the frames' own size, for every frame of a chunk: a CPU is fastest while they fit its cache.
+# Pixels worked on at once at the frames' own size, for each frame of a chunk: on a CPU they should fit its cache.
 _PIXELS_PER_FRAME = {"cpu": 2 * 256 * 256 // 8, "accelerator": 256 * 256}
 
 # Feature vectors kept before they are merged into a Gaussian: bounds the memory of long videos.
@@ -94,7 +94,7 @@ class Evaluator:
             for index, side in enumerate((truth, prediction)):
                 batch = pad_batch(side, self._chunk)
                 if self._inception is not None:
-                    features = self._inception(_inception_frames(self.devices.put(batch)))
+                    features = self._inception(inception_frames(self.devices.put(batch)))
                     sides[index]["fid"].add(np.asarray(features)[: len(side)])
                 for name, (prepare, _, _) in self._clips.items():
                     prepared = np.asarray(prepare(self.devices.put(batch)))[: len(side)]
@@ -205,7 +205,7 @@ class _Features:
 
 
 @jax.jit
-def _inception_frames(batch: jax.Array) -> jax.Array:
+def inception_frames(batch: jax.Array) -> jax.Array:
     """uint8 (B, H, W, 3) -> what the Inception network reads, (B, 299, 299, 3)."""
     return 2 * resize.bilinear(batch.astype(np.float32) / 255, inception.SIZE, inception.SIZE) - 1
 

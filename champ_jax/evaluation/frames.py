@@ -17,7 +17,7 @@ _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 @jax.jit
 def _sums(truth: jax.Array, prediction: jax.Array) -> dict[str, jax.Array]:
-    """Everything the pairwise measures need of (B, H, W, 3) uint8 pairs: row sums (B, H) int32 and SSIMs (B,)."""
+    """What the pairwise measures need of (B, H, W, 3) uint8 pairs: row sums (B, H) int32, column means of the SSIMs."""
     difference = truth.astype(jnp.int32) - prediction.astype(jnp.int32)
     wrapped = difference & 255  # what uint8 arithmetic leaves of it
     return {
@@ -53,8 +53,8 @@ def pairwise(truth: jax.Array, prediction: jax.Array) -> dict[str, np.ndarray]:
         "l1_legacy": mae / (height * width),
         "psnr": np.minimum(_psnr(sums["squared"].sum(1, dtype=np.int64) / values), PSNR_OF_IDENTICAL),
         "psnr_legacy": _psnr(sums["squared_wrapped"].sum(1, dtype=np.int64) / values),
-        "ssim": sums["ssim"].astype(np.float64),
-        "ssim_legacy": sums["ssim_grey"].astype(np.float64),
+        "ssim": sums["ssim"].mean((1, 2), dtype=np.float64),
+        "ssim_legacy": sums["ssim_grey"].mean((1, 2), dtype=np.float64),
     }
 
 
@@ -70,7 +70,9 @@ def opencv_grey(frames: jax.Array) -> jax.Array:
 
 
 def _ssim(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Mean structural similarity (B,) of int32 (B, H, W, C): 7x7 uniform window, sample covariance, inner positions.
+    """Structural similarity of int32 (B, H, W, C), the mean over rows: (B, W - 6, C) float32.
+
+    7x7 uniform window, sample covariance, positions whose window lies inside.
 
     With n = 49 values a window, n^2 times each mean product and n (n - 1) times each covariance are integers.
     """
@@ -85,7 +87,18 @@ def _ssim(a: jax.Array, b: jax.Array) -> jax.Array:
     luminance_below = squares.astype(jnp.float32) / n**2 + _C1
     contrast_above = 2 * covariance(a * b, sum_a * sum_b) + _C2
     contrast_below = covariance(a * a, sum_a * sum_a) + covariance(b * b, sum_b * sum_b) + _C2
-    return (luminance_above * contrast_above / (luminance_below * contrast_below)).mean((1, 2, 3))
+    similarity = luminance_above * contrast_above / (luminance_below * contrast_below)
+    return _sum_of_rows(similarity) / similarity.shape[1]
+
+
+def _sum_of_rows(x: jax.Array) -> jax.Array:
+    """(B, H, W, C) -> (B, W, C), adding halves: float32 added one after the other would lose digits."""
+    while x.shape[1] > 1:
+        if x.shape[1] % 2:
+            x = jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0)))
+        half = x.shape[1] // 2
+        x = x[:, :half] + x[:, half:]
+    return x[:, 0]
 
 
 def _window_sum(x: jax.Array) -> jax.Array:

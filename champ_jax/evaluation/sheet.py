@@ -1,6 +1,5 @@
 """The page of the worst frames: ground truth, prediction and their difference side by side."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,12 +14,14 @@ from champ_jax.evaluation.videos import Pair
 _RANKED_BY = ("lpips_vgg", "lpips_alex", "ssim", "psnr", "mae")
 _HEIGHT = 256  # pixels of a row
 _LABEL = 20
+_APART = 8  # frames
 
 
 def worst_frames(results: Results, count: int) -> tuple[str, list[tuple[str, int, float]]] | None:
     """The metric that ranks and the `count` worst frames (video, index, value); None if no frame metric was measured.
 
-    No video gives more than its share, two more than the average, so that one bad video does not fill the page.
+    No video gives more than its share, two more than the average, so that one bad video does not fill the page, and
+    frames of one video lie apart if there are enough.
     """
     measured = {name for values in results.values.values() for name in values}
     metric = next((name for name in _RANKED_BY if name in measured), None)
@@ -33,13 +34,13 @@ def worst_frames(results: Results, count: int) -> tuple[str, list[tuple[str, int
         for index, value in enumerate(values.get(metric, ()))
     )
     share = count // len(results.values) + 2
-    taken: dict[str, int] = {}
-    chosen = []
-    for value, video, index in ranked:
-        if len(chosen) < count and taken.get(video, 0) < share:
-            taken[video] = taken.get(video, 0) + 1
-            chosen.append((video, index, float(sign * value)))
-    return metric, chosen
+    chosen: list[tuple[float, str, int]] = []
+    for apart in (_APART, 1):  # neighbours look alike: they only fill a page that would stay half empty
+        for item in ranked:
+            taken = [index for _, video, index in chosen if video == item[1]]
+            if len(chosen) < count and len(taken) < share and all(abs(item[2] - index) >= apart for index in taken):
+                chosen.append(item)
+    return metric, [(video, index, float(sign * value)) for value, video, index in sorted(chosen)]
 
 
 def draw_sheet(
@@ -56,7 +57,7 @@ def draw_sheet(
     font = ImageFont.load_default()
     rows = []
     for video, index, value in frames:
-        truth, prediction = next(itertools.islice(pairs[video].read(), index, None))
+        truth, prediction = pairs[video].truth.frame(index), pairs[video].prediction.frame(index)
         size = protocol.size or truth.shape[:2]
         resampled = getattr(resize, protocol.resize)
         truth, prediction = resampled(truth, *size), resampled(prediction, *size)

@@ -1,6 +1,7 @@
 """Finds and reads the videos to compare: folders of frames or video files, matched by name."""
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,12 @@ class Video:
     def read(self) -> Iterator[np.ndarray]:
         """The frames, uint8 (H, W, 3), one in memory at a time."""
         return map(read_image, self.frames) if self.frames else read_video(self.path)
+
+    def frame(self, index: int) -> np.ndarray:
+        """One frame; of a video file, everything before it is decoded too."""
+        if self.frames:
+            return read_image(self.frames[index])
+        return next(itertools.islice(self.read(), index, None))
 
     def frame_name(self, index: int) -> str:
         """How messages name a frame."""
@@ -99,6 +106,12 @@ def _frames_of(folder: Path) -> tuple[Path, ...]:
 def _natural(path: Path) -> list[tuple[int, str]]:
     """frame_2 before frame_10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.stem)]
+
+
+def _number(path: Path) -> int | None:
+    """The last number in a frame's name."""
+    digits = re.findall(r"\d+", path.stem)
+    return int(digits[-1]) if digits else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,21 +180,17 @@ def match_videos(
             if lengths == "strict":
                 raise InputError(f"{told}; mend them, or set --config.lengths=shortest to compare the first ones")
             remarks.append(f"{told}: the first {min(prediction_count, truth_count)} are compared")
-        elif prediction.frames and truth.frames:
-            numbers = [[re.findall(r"\d+", frame.stem)[-1:] for frame in v.frames] for v in (prediction, truth)]
-            if [list(map(_whole, n)) for n in numbers[0]] != [list(map(_whole, n)) for n in numbers[1]]:
-                remarks.append(
-                    f"{name}: frame numbers differ between prediction and ground truth, paired in their order"
-                )
+        elif (
+            prediction.frames
+            and truth.frames
+            and list(map(_number, prediction.frames)) != list(map(_number, truth.frames))
+        ):
+            remarks.append(f"{name}: the two sides number their frames differently; paired in order")
         for video in (prediction, truth):
             if (path := video.alpha()) is not None:
                 remarks.append(f"{path}: has an alpha channel; transparent pixels count as black")
         matched.append(Pair(name, prediction, truth, min(prediction_count, truth_count)))
     return matched, remarks
-
-
-def _whole(digits: list[str]) -> list[int]:
-    return [int(d) for d in digits]
 
 
 def _listed(names: list[str], most: int = 10) -> str:

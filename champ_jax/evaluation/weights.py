@@ -6,7 +6,7 @@ Which file is which is told by the tensors inside, so names do not matter:
   torchvision's vgg16 / alexnet                   features.N.{weight,bias}      lpips_vgg / lpips_alex, together with
   LPIPS 0.1's vgg.pth / alex.pth                  linI.model.1.weight           the linear weights
   pt_inception-2015-12-05 (pytorch-fid)           Mixed_5b.branch1x1.conv...    fid_inception
-  resnet-50-kinetics.pth (3D ResNets)             module.layer1.0.conv1...      resnet3d
+  resnet-50-kinetics.pth (3D ResNets)             layer1.0.conv1...            resnet3d
   i3d_pretrained_400.pt (DisCo, flat)             Conv3d_1a_7x7.conv3d...       i3d
 """
 
@@ -24,6 +24,8 @@ from safetensors.numpy import load_file, save_file
 from champ_jax.errors import InputError
 from champ_jax.evaluation.networks import I3D, LPIPS, FIDInception, ResNet3D
 from champ_jax.files import atomic_path
+from champ_jax.weights.readers import open_tensors
+from champ_jax.weights.sources import SUFFIXES
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -66,7 +68,7 @@ def from_published(name: str, tensors: Tensors, source: str = "") -> dict[str, n
     Raises:
       InputError: a tensor is missing or of another shape; the message starts with `source`.
     """
-    lowered = {key.removeprefix("module.").lower(): value for key, value in tensors.items()}
+    lowered = {key.lower(): value for key, value in tensors.items()}
     converted = {}
     for path, leaf in nnx.to_flat_state(_state(name)):
         key = _published_key(path)
@@ -96,24 +98,27 @@ def build(name: str, converted: Tensors, source: str = "") -> nnx.Module:
     return nnx.merge(graph, nnx.from_flat_state(leaves))
 
 
-# Evidence a file gives of itself: a key of it (without 'module.') -> what it is. The first that fits.
+# Evidence a file gives of itself: (a key of it, dimensions of that tensor, what it is).
 _EVIDENCE = (
-    (r"Conv3d_1a_7x7\.conv3d\.weight", 5, "i3d"),
-    (r"layer1\.0\.conv1\.weight", 5, "resnet3d"),
-    (r"Mixed_5b\.branch1x1\.conv\.weight", 4, "fid_inception"),
+    ("Conv3d_1a_7x7.conv3d.weight", 5, "i3d"),
+    ("layer1.0.conv1.weight", 5, "resnet3d"),
+    ("Mixed_5b.branch1x1.conv.weight", 4, "fid_inception"),
 )
 
 
-def recognise(tensors: Tensors) -> tuple[str, str] | None:
-    """(network, part) of a published file: part is 'all', 'backbone' or 'linear'; None if it is none of them."""
-    shapes = {key.removeprefix("module."): tuple(np.shape(value)) for key, value in tensors.items()}
-    for pattern, ndim, name in _EVIDENCE:
-        if any(re.fullmatch(pattern, key) and len(shape) == ndim for key, shape in shapes.items()):
+# Channels of the taps that LPIPS's linear layers read; SqueezeNet's file, which lies beside them, has other ones.
+_LINEAR = re.compile(r"lin\d\.model\.1\.weight")
+_LINEAR_WIDTHS = {(64, 128, 256, 512, 512): "lpips_vgg", (64, 192, 384, 256, 256): "lpips_alex"}
+
+
+def recognise(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, str] | None:
+    """What a published file is, from {key: shape}: (network, 'all', 'backbone' or 'linear'), None if none of them."""
+    for key, dimensions, name in _EVIDENCE:
+        if len(shapes.get(key, ())) == dimensions:
             return name, "all"
-    # The second linear layer reads the backbone's second tap: 128 channels in VGG16, 192 in AlexNet.
-    width = shapes.get("lin1.model.1.weight", (0, 0))[1]
-    if width in (128, 192):
-        return ("lpips_vgg" if width == 128 else "lpips_alex"), "linear"
+    widths = tuple(shape[1] for key, shape in sorted(shapes.items()) if _LINEAR.fullmatch(key) and len(shape) == 4)
+    if widths in _LINEAR_WIDTHS:
+        return _LINEAR_WIDTHS[widths], "linear"
     if shapes.get("features.0.weight") == (64, 3, 11, 11):
         return "lpips_alex", "backbone"
     if shapes.get("features.0.weight") == (64, 3, 3, 3) and shapes.get("features.28.weight") == (512, 512, 3, 3):
@@ -121,46 +126,64 @@ def recognise(tensors: Tensors) -> tuple[str, str] | None:
     return None
 
 
-def convert(files: Mapping[str, Callable[[], Tensors]], output: str | Path) -> list[str]:
-    """Writes the networks that `files` hold to the folder `output`, whole or not at all.
-
-    Args:
-      files: {file name for messages: reads its tensors}; files that are none of the published ones are passed over.
-      output: the folder, for `--config.weights`.
-
-    Returns:
-      The names of the converted networks.
+def find_published(source: str | Path) -> dict[tuple[str, str], Path]:
+    """{(network, part): file} of the published files in the folder `source`; empty if it holds none of them.
 
     Raises:
-      InputError: no file is a published one, half of an LPIPS network is missing, two files are the same network.
+      InputError: two files are the same, or a weights file is broken.
     """
-    found: dict[tuple[str, str], tuple[str, Tensors]] = {}
-    for file, read in files.items():
-        tensors = read()
-        part = recognise(tensors)
+    found: dict[tuple[str, str], Path] = {}
+    folder = Path(source)
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.suffix not in SUFFIXES or not path.is_file():
+            continue
+        with open_tensors(path) as file:
+            part = recognise({key: info.shape for key, info in file.tensors.items()})
         if part is None:
             continue
         if part in found:
-            raise InputError(f"{file}: {found[part][0]} holds {part[0]} too; leave one of them")
-        found[part] = (file, tensors)
+            raise InputError(f"{path}: {found[part].name} is {part[0]} ({part[1]}) too; leave one of them")
+        found[part] = path
+    return found
+
+
+def convert(source: str | Path, output: str | Path) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Writes the networks whose published files lie in the folder `source` to `output`, whole or not at all.
+
+    Returns:
+      {network: names of the files it was read from}, and {network: what it lacks} of those left out.
+
+    Raises:
+      InputError: no network is complete, or a tensor does not fit.
+    """
+    found = find_published(source)
     if not found:
-        raise InputError("none of the files holds an evaluation network; see docs/evaluation.md for the five")
-    networks: dict[str, tuple[list[str], Tensors]] = {}
-    for name in sorted({name for name, _ in found}):
+        raise InputError(f"{source}: holds no file of an evaluation network; docs/evaluation.md lists them")
+    networks: dict[str, list[Path]] = {}
+    lacking: dict[str, str] = {}
+    for name in (name for name in NETWORKS if any(name == other for other, _ in found)):
         parts = ["backbone", "linear"] if name.startswith("lpips") else ["all"]
-        for part in parts:
-            if (name, part) not in found:
-                have = next(file for (other, _), (file, _) in found.items() if other == name)
-                raise InputError(f"{have}: {name} needs its {part} weights too; put that file beside it")
-        sources = [found[name, part] for part in parts]
-        networks[name] = ([file for file, _ in sources], {k: v for _, tensors in sources for k, v in tensors.items()})
+        absent = [part for part in parts if (name, part) not in found]
+        if absent:
+            have = next(path.name for (other, _), path in found.items() if other == name)
+            lacking[name] = f"{have} needs the file of the {absent[0]} weights beside it"
+        else:
+            networks[name] = [found[name, part] for part in parts]
+    if not networks:
+        raise InputError(f"{source}: " + "; ".join(f"{name}: {why}" for name, why in lacking.items()))
     with atomic_path(output) as folder:
         folder.mkdir()
-        for name, (sources, tensors) in networks.items():
-            save_file(from_published(name, tensors, " and ".join(sources)), folder / f"{name}.safetensors")
-        description = {"kind": "evaluation networks", "sources": {name: files for name, (files, _) in networks.items()}}
-        (folder / "config.json").write_text(json.dumps(description, indent=2) + "\n")
-    return list(networks)
+        for name, paths in networks.items():
+            needed = {_published_key(path) for path, _ in nnx.to_flat_state(_state(name))}
+            tensors: dict[str, np.ndarray] = {}
+            for path in paths:
+                with open_tensors(path) as file:  # classifiers stay unread
+                    tensors |= {key: file.read(key) for key in file.tensors if key.lower() in needed}
+            save_file(from_published(name, tensors, " and ".join(map(str, paths))), folder / f"{name}.safetensors")
+        sources = {name: [path.name for path in paths] for name, paths in networks.items()}
+        about = {"kind": "evaluation networks", "sources": sources}
+        (folder / "config.json").write_text(json.dumps(about, indent=2) + "\n")
+    return sources, lacking
 
 
 def load(folder: str | Path, name: str) -> nnx.Module | None:

@@ -13,6 +13,10 @@ from champ_jax.errors import InputError
 from champ_jax.models.attention import attention
 from champ_jax.models.layers import Unused
 
+# Of the pictures CLIP was trained on, in [0, 1], by channel.
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
 
 @dataclasses.dataclass(frozen=True)
 class CLIPVisionConfig:

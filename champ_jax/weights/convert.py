@@ -3,6 +3,7 @@
 Every component is read, written and dropped in turn, tensor by tensor: memory holds one component and one file.
 """
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -287,10 +288,14 @@ def _config(
         if found["motion_module"] is not None:
             motion = MotionConfig(**sized("motion_module", shapes.motion_fields))
     encoders = [stem for stem in found if stem.startswith("guidance_encoder_") and found[stem] is not None]
+    guidance = GuidanceConfig(out_channels=unet.block_out_channels[0])
     if encoders:
-        guidance = GuidanceConfig(**_tuples(sized(encoders[0], shapes.guidance_fields)))
-    else:
-        guidance = GuidanceConfig(out_channels=unet.block_out_channels[0])
+        # One that lacks what sizes are read from is measured by the others, and reported with all its faults.
+        measured = []
+        for stem in encoders:
+            with contextlib.suppress(InputError):
+                measured.append(GuidanceConfig(**_tuples(sized(stem, shapes.guidance_fields))))
+        guidance = shapes.commonest(measured or [sized(encoders[0], shapes.guidance_fields)])
     return ChampConfig(
         unet=unet,
         motion=motion,

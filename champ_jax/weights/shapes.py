@@ -1,7 +1,8 @@
 """Sizes that no config.json tells: read off the tensors' shapes, as fields of the configs."""
 
+import collections
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -41,7 +42,7 @@ def motion_fields(shapes: Shapes) -> dict[str, Any]:
     """Fields of a MotionConfig. Heads leave no trace in the shapes: they stay AnimateDiff's 8."""
     return {
         "attention_blocks": _count(shapes, r".*\.attention_blocks\.(\d+)\."),
-        "max_length": next(shape[1] for key, shape in shapes.items() if key.endswith(".pos_encoder.pe")),
+        "max_length": commonest(shape[1] for key, shape in shapes.items() if key.endswith(".pos_encoder.pe")),
         "in_middle": any(key.startswith("mid_block.") for key in shapes),
     }
 
@@ -56,6 +57,11 @@ def guidance_fields(shapes: Shapes) -> dict[str, Any]:
         ],
         "out_channels": shapes["conv_out.weight"][0],
     }
+
+
+def commonest(items: Iterable[Any]) -> Any:
+    """What most items are, so that one odd tensor does not speak for all; raises StopIteration if there are none."""
+    return next(iter(collections.Counter(items).most_common(1)))[0]
 
 
 def _count(shapes: Shapes, pattern: str) -> int:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers import CLIPImageProcessor
 
-from champ_jax.data.framing import Framing, clip_picture
+from champ_jax.data.framing import CROPS, Framing, clip_picture
 from champ_jax.errors import InputError
 
 BICUBIC = Image.Resampling.BICUBIC
@@ -85,10 +85,7 @@ def test_clip_sees_what_its_processor_makes(size):
         assert difference.mean() < 0.01
 
 
-def test_random_windows_are_told_from_fixed_ones():
-    assert Framing((8, 8), "random").is_random
-    assert Framing((8, 8), "box").is_random
-    assert not Framing((8, 8), "box", box_scale=(1.1, 1.1)).is_random
-    assert not Framing((8, 8), "center").is_random
+def test_fixed_windows_are_told_from_others():
+    assert [crop for crop in CROPS if Framing((8, 8), crop).is_fixed] == ["none", "center"]
     with pytest.raises(InputError, match="box_scale="):
         Framing((8, 8), "box", box_scale=(0.0, 1.0))

@@ -1,6 +1,11 @@
 """Batches: right frames, right windows, the same whatever the workers, processes and restarts."""
 
 import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +14,7 @@ from hypothesis import strategies as st
 from tiny_videos import LENGTHS, picture, write_video
 
 from champ_jax.data.build import build_dataset
-from champ_jax.data.dataset import Dataset
+from champ_jax.data.dataset import Dataset, decode
 from champ_jax.data.pipeline import make_stage1, make_stage2
 from champ_jax.data.sampling import clip_stride, pick_clip, pick_pair
 from champ_jax.errors import InputError
@@ -84,13 +89,14 @@ def test_stage_1_gives_the_frames_it_names(dataset_path):
         assert all(array.dtype == np.uint8 for name, array in flat(batch).items() if name != "names")
         for row, name in enumerate(batch["names"]):
             video, reference, target = name.split(" ")[0], int(name.split(" ")[2]), int(name.split(" ")[4])
-            reference_frame = dataset.frame(index[video], reference - 1, ["images"])
-            target_frame = dataset.frame(index[video], target - 1, ["images", "depth", "semantic_map"])
+            reference_frame = decode(dataset.record(index[video], reference - 1), ["images"])
+            target_frame = decode(dataset.record(index[video], target - 1), ["images", "depth", "semantic_map"])
             assert abs(reference - target) >= min(8, dataset.videos[index[video]].frames // 2)
             np.testing.assert_array_equal(batch["reference"][row], reference_frame["images"])
             np.testing.assert_array_equal(batch["pixels"][row, 0], target_frame["images"])
             for kind in ("depth", "semantic_map"):
-                np.testing.assert_array_equal(batch["conditions"][kind][row, 0], target_frame[kind])
+                expected = np.asarray(target_frame[kind].convert("RGB"))
+                np.testing.assert_array_equal(batch["conditions"][kind][row, 0], expected)
 
 
 def test_stage_2_gives_clips(dataset_path):
@@ -142,6 +148,9 @@ def test_batches_do_not_depend_on_workers_read_ahead_or_time(dataset_path):
     assert_same(next(resumed), expected[1])
     resumed.close()
     assert_same(expected[0], take(make_stage1(dataset_path, **OPTIONS), 1)[0])
+    singles = take(make_stage1(dataset_path, **{**OPTIONS, "batch_size": 1}), 4)
+    for row, batch in enumerate(singles):
+        np.testing.assert_array_equal(batch["pixels"][0], expected[0]["pixels"][row])
     other = take(make_stage1(dataset_path, **{**OPTIONS, "seed": 4}), 1)[0]
     assert (other["pixels"] != expected[0]["pixels"]).any()
 
@@ -194,9 +203,57 @@ def test_bad_settings_are_named(dataset_path, options, complaint):
         make_stage2(dataset_path, **{**OPTIONS, "frames": 8, **options})
 
 
-def test_a_missing_dataset_names_the_command(tmp_path):
-    with pytest.raises(InputError, match=r"holds no dataset; write one with python tools/build_dataset\.py"):
+def test_a_missing_dataset_is_told(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere: holds no dataset; write one with python tools/build_dataset\.py"):
+        make_stage1(tmp_path / "nowhere", **OPTIONS)
+    with pytest.raises(InputError, match="holds no videos; a video is a folder with images/"):
         make_stage1(tmp_path, **OPTIONS)
+
+
+def test_folders_of_videos_give_the_batches_of_their_dataset(dataset_path, sources):
+    from_files = take(make_stage1(sources, **OPTIONS, crop="box"), 2)
+    for batch, same in zip(take(make_stage1(dataset_path, **OPTIONS, crop="box"), 2), from_files):
+        assert_same(batch, same)
+    with pytest.raises(InputError, match=r"cached latents need a dataset; make one with tools/build_dataset\.py"):
+        make_stage1(sources, **OPTIONS, crop="center", cached=True)
+
+
+def test_workers_end_when_the_program_is_killed(sources, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from champ_jax.data.pipeline import make_stage1\n"
+        "if __name__ == '__main__':\n"
+        f"    batches = make_stage1({str(sources)!r}, seed=0, batch_size=2, image_size=(32, 32), workers=2)\n"
+        "    next(batches)\n"
+        "    print('ready', flush=True)\n"
+        "    while True:\n"
+        "        pass\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen([sys.executable, str(program)], env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "ready\n"
+        threads = Path(f"/proc/{process.pid}/task").glob("*/children")
+        children = " ".join(thread.read_text() for thread in threads).split()
+        assert len(children) >= 2
+    finally:
+        process.kill()
+        process.wait()
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        assert time.monotonic() < deadline, "workers outlive the program"
+        time.sleep(0.1)
+
+
+def test_bad_folders_of_videos_are_told(tmp_path):
+    write_video(tmp_path / "good", 4)
+    (write_video(tmp_path / "bad", 4) / "depth" / "0002.png").unlink()
+    with pytest.warns(UserWarning, match="1 of 2 videos are left out; .*missing depth/0002"):
+        iterator = make_stage1(tmp_path, **OPTIONS, read_ahead=0)
+    for path in (tmp_path / "good" / "normal").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"good/normal/000\d\.png: not a readable picture"):
+        next(iterator)
 
 
 def test_pictures_are_those_of_the_files(dataset_path):

@@ -13,11 +13,15 @@ from weights_trees import as_ldm, write_image_encoder, write_sd_folder
 
 from champ_jax.errors import InputError
 from champ_jax.models.champ import COMPONENTS, ChampConfig
+from champ_jax.models.unet import UNetConfig
+from champ_jax.models.vae import VAEConfig
 from champ_jax.weights import ldm
 from champ_jax.weights.checkpoint import load_checkpoint, read_config
 from champ_jax.weights.convert import convert
 from champ_jax.weights.names import files_of, flatten
 from champ_jax.weights.readers import open_tensors
+
+OUTPUT = ("conv_norm_out.", "conv_out.")  # what a ReferenceNet has not
 
 
 def hashes(directory):
@@ -128,6 +132,29 @@ def test_everything_that_is_wrong_is_told_at_once(tree, tmp_path):
     assert stays_absent(tmp_path / "out")
 
 
+def test_a_file_that_lacks_what_sizes_are_read_from(tree, tmp_path):
+    """Sizes are what most tensors say: one that is missing or misshapen is reported like any other."""
+    broken = copy(tree, tmp_path / "broken")
+    depth, normal = (golden_weights.state_dict(f"guidance_encoder_{name}") for name in ("depth", "normal"))
+    del depth["conv_in.weight"]
+    normal["conv_in.weight"] = np.zeros((8, 3, 3, 3), np.float16)
+    golden_weights.write_state(broken / "champ/guidance_encoder_depth.pth", depth)
+    golden_weights.write_state(broken / "champ/guidance_encoder_normal.pth", normal)
+    motion = golden_weights.state_dict("motion_module")
+    first, second = [key for key in motion if key.endswith(".pe")][:2]
+    motion[first] = motion[first][:, :16]
+    del motion[second]
+    golden_weights.write_state(broken / "champ/motion_module.pth", motion)
+    with pytest.raises(InputError) as error:
+        convert(broken, tmp_path / "out", progress=False)
+    text = str(error.value)
+    assert "guidance_encoder_depth.pth: 1 missing (conv_in.weight)" in text
+    assert "guidance_encoder_normal.pth: 1 misshapen (conv_in.weight is 8x3x3x3, the model has 16x3x3x3)" in text
+    assert f"motion_module.pth: 1 missing ({second}), 1 misshapen ({first} is 1x16x32, the model has 1x32x32)" in text
+    assert "semantic_map" not in text
+    assert "dwpose" not in text
+
+
 def test_a_hostile_or_truncated_file_writes_nothing(tree, tmp_path):
     broken = copy(tree, tmp_path / "broken")
     path = broken / "champ" / "motion_module.pth"
@@ -210,21 +237,26 @@ def test_sd_and_animatediff_start_training(sd, image_encoder, tmp_path):
     assert "mm_sd_v14.ckpt" in table
 
 
-def test_one_ldm_file(sd, image_encoder, ldm_state, tmp_path):
-    """The single file gives the same UNet and VAE as the folder, its sizes read off the shapes; motion is fresh."""
-    golden_weights.write_state(tmp_path / "v1-5-pruned.ckpt", ldm_state)
-    wrapped = {"state_dict": torch.load(tmp_path / "v1-5-pruned.ckpt"), "global_step": 840000}
-    torch.save(wrapped, tmp_path / "v1-5-pruned.ckpt")
-    plan = convert(tmp_path / "v1-5-pruned.ckpt", tmp_path / "one", image_encoder=image_encoder, progress=False)
-    convert(sd, tmp_path / "two", image_encoder=image_encoder, progress=False)
-    assert hashes(tmp_path / "one") == hashes(tmp_path / "two"), "the initialisation too: it follows from the seed"
-    ours, theirs = (ChampConfig.from_json(read_config(tmp_path / name)["model"]) for name in ("one", "two"))
-    assert ours == theirs
-    motion = torch_arrays(tmp_path / "one", "denoising_unet")["motion_module"]
+def test_one_ldm_file(image_encoder, ldm_state, tmp_path):
+    """One file, wrapped, no config.json: its sizes are read off the shapes; motion modules are fresh."""
+    state = {key: torch.from_numpy(array) for key, array in ldm_state.items()}
+    torch.save({"state_dict": state, "global_step": 840000}, tmp_path / "v1-5-pruned.ckpt")
+    plan = convert(tmp_path / "v1-5-pruned.ckpt", tmp_path / "out", image_encoder=image_encoder, progress=False)
+    config = ChampConfig.from_json(read_config(tmp_path / "out")["model"])
+    assert config.unet == UNetConfig.from_json(golden_weights.configs()["unet"])
+    assert config.vae == VAEConfig.from_json(golden_weights.configs()["vae"])
+    for component in ("vae", "reference_unet", "denoising_unet"):
+        stem = "denoising_unet" if component == "reference_unet" else component
+        theirs = golden_weights.state_dict(stem)
+        ours = torch_arrays(tmp_path / "out", component)[component]
+        assert all(np.array_equal(array, theirs[key]) for key, array in ours.items())
+        assert set(ours) == {k for k in theirs if component != "reference_unet" or not k.startswith(OUTPUT)}
+    motion = torch_arrays(tmp_path / "out", "denoising_unet")["motion_module"]
     assert set(motion) == set(golden_weights.key_shapes()["motion_module"])
     zero = [key for key in motion if "temporal_transformer.proj_out" in key]
     assert len(zero) == 42
     assert not any(motion[key].any() for key in zero)
+    assert motion["mid_block.motion_modules.0.temporal_transformer.proj_in.weight"].std() > 0.01
     table = plan.table()
     for word, count in (("text encoder", 1), ("moving average of the UNet", 2), ("noise schedule", 4)):
         assert f"{count} tensors passed over ({word})" in table
@@ -232,9 +264,9 @@ def test_one_ldm_file(sd, image_encoder, ldm_state, tmp_path):
 
     golden_weights.write_state(tmp_path / "odd.safetensors", {**ldm_state, "control_model.x": np.ones(2, np.float32)})
     with pytest.raises(InputError, match=r"1 unexpected \(control_model\.x\)"):
-        convert(tmp_path / "odd.safetensors", tmp_path / "three", image_encoder=image_encoder, progress=False)
+        convert(tmp_path / "odd.safetensors", tmp_path / "none", image_encoder=image_encoder, progress=False)
     with pytest.raises(InputError, match="--image_encoder"):
-        convert(tmp_path / "v1-5-pruned.ckpt", tmp_path / "three", progress=False)
+        convert(tmp_path / "v1-5-pruned.ckpt", tmp_path / "none", progress=False)
 
 
 def test_ldm_names_are_diffusers(ldm_state):
@@ -295,7 +327,7 @@ def test_two_tensors_of_one_name(tree, tmp_path):
     old = {key: array.copy() for key, array in golden_weights.with_old_vae_names(state).items()}
     state |= old
     golden_weights.write_state(broken / "sd-vae-ft-mse/diffusion_pytorch_model.safetensors", state)
-    with pytest.raises(InputError, match=r"are two tensors for .*to_q"):
+    with pytest.raises(InputError, match=r"key\.bias and .*to_k\.bias are two tensors for"):
         convert(broken, tmp_path / "out", progress=False)
 
 

@@ -1,6 +1,7 @@
 """What every importer gives: the tracks of a file, before one becomes a Motion."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class Source:
     space: str
     image_size: np.ndarray | None = None
     fps: float | None = None
-    default_focal: Any = None
+    default_focal: Callable[[np.ndarray], float] | None = None
     length: int | None = None
     up: np.ndarray | None = None
     notes: tuple[str, ...] = ()
