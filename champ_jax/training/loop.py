@@ -47,15 +47,15 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
     check_batch(mesh, config.data.batch_size, config.optimizer.accumulate)
     checkpoints.check_writable(workdir)
-    with jax.set_mesh(mesh), Run(config, workdir, mesh) as run:
-        try:
+    try:
+        with jax.set_mesh(mesh), Run(config, workdir, mesh) as run:
             run.go()
-        except jax.errors.JaxRuntimeError as error:
-            raise _told(error, config) from error
-        except OSError as error:
-            if not checkpoints.is_disk_trouble(error):
-                raise
-            raise InputError(f"{workdir}: cannot be written ({error}); free some space and run again") from error
+    except jax.errors.JaxRuntimeError as error:
+        raise _told(error, config) from error
+    except OSError as error:
+        if not checkpoints.is_disk_trouble(error):
+            raise
+        raise InputError(f"{workdir}: cannot be written ({error}); free some space and run again") from error
 
 
 class Run:
