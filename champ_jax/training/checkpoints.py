@@ -61,7 +61,8 @@ class Checkpoints:
         """
         self.directory = Path(workdir).absolute() / CHECKPOINTS
         check_writable(self.directory)
-        logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports its progress there
+        for name in ("absl", "asyncio"):  # Orbax reports there; what goes wrong is raised, too
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, keep_period=keep_every or None, cleanup_tmp_directories=True
         )
