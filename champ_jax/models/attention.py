@@ -11,6 +11,7 @@ import dataclasses
 import functools
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -99,6 +100,9 @@ def attention(
     Raises:
       InputError: the kernel cannot run there; says why.
     """
+    chex.assert_rank([query, key, value], 4)
+    chex.assert_equal_shape([key, value])
+    chex.assert_equal_shape([query, key], dims=(0, 2, 3))
     check_kernel(kernel, query.shape, key.shape, query.dtype, platform)
     if kernel == "cudnn":
         return jax.nn.dot_product_attention(
