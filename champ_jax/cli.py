@@ -6,6 +6,7 @@ Exit status: 0 done; 2 the command or its input is wrong (one line on stderr); 1
 import argparse
 import difflib
 import importlib.util
+import json
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -62,6 +63,8 @@ def parse_config(
 ) -> tuple[ml_collections.ConfigDict, dict[str, str]]:
     """Reads `--config=FILE --config.a.b=value ... --option=value`.
 
+    FILE is a Python file with get_config(), or the JSON record of an earlier run, which repeats it.
+
     Args:
       argv: the arguments, without the program's name.
       default: makes the config when no `--config=FILE` is given.
@@ -93,7 +96,12 @@ def parse_config(
         else:
             known = ["--config", *(f"--{option}" for option in options)]
             raise InputError(f"{argument}: unknown argument{_nearest(name, known)}; write --name=value, see --help")
-    config = default() if config_file is None else load_config_file(config_file)
+    if config_file is None:
+        config = default()
+    elif config_file.endswith(".json"):
+        config = load_record(config_file, default)
+    else:
+        config = load_config_file(config_file)
     if wants_help:
         print(description.strip() + "\n\nFields and their defaults:")
         for field, value in _flatten(config):
@@ -121,6 +129,43 @@ def load_config_file(path: str) -> ml_collections.ConfigDict:
     if not hasattr(module, "get_config"):
         raise InputError(f"--config={path}: defines no get_config()")
     return module.get_config()
+
+
+def load_record(path: str, default: Callable[[], ml_collections.ConfigDict]) -> ml_collections.ConfigDict:
+    """The default config with the fields of a run's JSON record (its `config`) set."""
+    try:
+        fields = json.loads(Path(path).read_text())["config"]
+        if not isinstance(fields, dict):
+            raise ValueError("its config is not an object")
+    except FileNotFoundError:
+        raise InputError(f"--config={path}: no such file") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"--config={path}: not the record of a run ({type(error).__name__}: {error})") from error
+    config = default()
+
+    def assign_all(prefix: str, values: dict[str, Any]) -> None:
+        for name, value in values.items():
+            if isinstance(value, dict):
+                assign_all(f"{prefix}{name}.", value)
+            else:
+                assign(config, prefix + name, value)
+
+    assign_all("", fields)
+    return config
+
+
+def assign(config: ml_collections.ConfigDict, field: str, value: Any) -> None:
+    """Sets `config.<field>` (dotted) from a JSON value, which must fit the type the field has now.
+
+    Raises:
+      InputError: no such field (names the nearest), or a value of another type.
+    """
+    if isinstance(value, (list, tuple)):
+        value = ",".join(map(str, value))
+    if isinstance(value, dict):
+        raise InputError(f"{field}: is an object; write its fields as {field}.name")
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    override(config, field, text)
 
 
 def override(config: ml_collections.ConfigDict, field: str, text: str) -> None:

@@ -3,8 +3,22 @@
 import os
 from pathlib import Path
 
+import pytest
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def golden_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The golden model's weights, converted."""
+    from golden_weights import write_pretrained_models
+
+    from champ_jax.weights.convert import convert
+
+    folder = tmp_path_factory.mktemp("golden")
+    convert(write_pretrained_models(folder / "pretrained_models"), folder / "checkpoint")
+    return folder / "checkpoint"

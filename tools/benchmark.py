@@ -62,6 +62,7 @@ def _measure(subject: str, size: int, options) -> list[Row]:
 
         return people.run(size, options.frames, options.repeats)
     from benchmarks import inference
+
     from champ_jax.settings import Settings
 
     settings = Settings(

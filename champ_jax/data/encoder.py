@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 from champ_jax.data.latents import Encoder
 from champ_jax.models.attention import recommended_kernels
 from champ_jax.models.champ import ChampConfig, build_component
-from champ_jax.models.clip import CLIP_MEAN, CLIP_STD, CLIPVisionTower
+from champ_jax.models.clip import CLIPVisionTower, normalise
 from champ_jax.models.vae import VAE
 from champ_jax.weights.checkpoint import load_checkpoint
 
@@ -60,7 +60,7 @@ def make_encoder(vae: VAE, image_encoder: CLIPVisionTower, networks: str) -> Enc
     def run(state: nnx.State, pictures: jax.Array, small: jax.Array) -> dict[str, jax.Array]:
         vae, image_encoder = nnx.merge(graph, state)
         posterior = vae.encode(pictures / jnp.float32(127.5) - 1)
-        embedding = image_encoder((small / jnp.float32(255) - jnp.asarray(CLIP_MEAN)) / jnp.asarray(CLIP_STD))
+        embedding = image_encoder(normalise(small))
         outputs = {"mean": posterior.mean, "std": jnp.exp(0.5 * posterior.logvar), "embedding": embedding}
         return jax.tree.map(lambda x: x.astype(jnp.float32), outputs)
 

@@ -3,6 +3,7 @@
 Frames are read when they are asked for, so a folder of any length costs the memory of one chunk.
 """
 
+import hashlib
 import os
 import re
 import warnings
@@ -61,6 +62,21 @@ class MotionFolder:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the files that will be read, their bytes and their order."""
+
+        def digest(path: Path) -> bytes:
+            return hashlib.sha256(path.read_bytes()).digest()
+
+        total = hashlib.sha256()
+        with ThreadPoolExecutor() as pool:
+            for kind, files in self._files.items():
+                total.update(kind.encode())
+                for one in pool.map(digest, (files[name] for name in self.names)):
+                    total.update(one)
+        return total.hexdigest()
 
     def check(self) -> None:
         """Opens every picture that will be read, and looks at the colours of some semantic maps.

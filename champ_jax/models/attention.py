@@ -11,6 +11,7 @@ import dataclasses
 import functools
 from typing import NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -99,6 +100,9 @@ def attention(
     Raises:
       InputError: the kernel cannot run there; says why.
     """
+    chex.assert_rank([query, key, value], 4)
+    chex.assert_equal_shape([key, value])
+    chex.assert_equal_shape([query, key], dims=(0, 2, 3))
     check_kernel(kernel, query.shape, key.shape, query.dtype, platform)
     if kernel == "cudnn":
         return jax.nn.dot_product_attention(
@@ -185,9 +189,10 @@ def splash_attention(
     """
     mesh = jax.sharding.get_abstract_mesh()
     run = functools.partial(_splash_local, interpret=interpret)
-    if mesh.empty:
+    axes = tuple(name for name in mesh.axis_names if name not in mesh.manual_axes)
+    if not axes:  # no mesh, or inside a shard_map that has split the batch already
         return run(query, key, value, key_lengths)
-    rows = PartitionSpec(mesh.axis_names)
+    rows = PartitionSpec(axes)
     specs = (rows, rows, rows, None if key_lengths is None else rows)
     # check_vma: pallas_call does not say along which axes its outputs vary.
     return jax.shard_map(run, in_specs=specs, out_specs=rows, check_vma=False)(query, key, value, key_lengths)

@@ -14,8 +14,14 @@ from champ_jax.models.attention import attention
 from champ_jax.models.layers import Unused
 
 # Of the pictures CLIP was trained on, in [0, 1], by channel.
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def normalise(pictures: jax.Array) -> jax.Array:
+    """Pictures (..., 3) of 0..255 as the tower takes them: less CLIP's mean, over its deviation, float32."""
+    unit = pictures.astype(jnp.float32) / 255
+    return (unit - jnp.asarray(MEAN)) / jnp.asarray(STD)
 
 
 @dataclasses.dataclass(frozen=True)

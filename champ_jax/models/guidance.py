@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -95,6 +96,7 @@ class GuidanceEncoder(nnx.Module):
 
     def __call__(self, condition: jax.Array) -> jax.Array:
         """(N, H, W, 3) in [0, 1] -> (N, H / 8, W / 8, out_channels)."""
+        chex.assert_shape(condition, (None, None, None, 3))
         x = jax.nn.silu(self.conv_in(condition.astype(self.dtype)))
         for block in self.blocks:
             x = jax.nn.silu(block(x))

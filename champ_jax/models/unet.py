@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -420,7 +421,10 @@ class UNet(nnx.Module):
     ) -> tuple[jax.Array, Bank]:
         """(B, F, h, w, in) -> (B * F, h, w, block_out_channels[0]), and the bank."""
         config = self.config
+        chex.assert_shape(latents, (None, None, None, None, config.in_channels))
         batch, frames, height, width, _ = latents.shape
+        if guidance is not None:
+            chex.assert_shape(guidance, (None, frames, height, width, config.block_out_channels[0]))
         time = timestep_embedding(
             jnp.broadcast_to(timesteps, (batch,)),
             config.block_out_channels[0],

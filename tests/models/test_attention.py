@@ -78,6 +78,20 @@ def test_splash_computes_the_formula(masked):
     assert relative(out, formula(*arrays, lengths)) < 1e-5
 
 
+def test_splash_runs_where_a_shard_map_has_split_the_batch():
+    """Inside a shard_map there is nothing left to split."""
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:2])
+    arrays = jax.random.normal(jax.random.key(0), (3, 2, 128, 1, 128))
+    rows = jax.P("data")
+
+    def local(query, key, value):
+        return splash_attention(query, key, value, interpret=True)
+
+    split = jax.jit(jax.shard_map(local, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False))
+    expected = attention(*arrays, kernel="xla")
+    assert relative(split(*arrays), expected) < 1e-5
+
+
 @pytest.mark.parametrize(
     ("kernel", "shape", "dtype", "platform", "why"),
     [

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import chex
 import golden_models
 import jax
 import jax.numpy as jnp
@@ -184,6 +185,6 @@ def test_remat_changes_nothing_but_memory():
     plain = gradient("none")
     for policy in ("full", "dots"):
         other = gradient(policy)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4), plain, other)
+        chex.assert_trees_all_close(plain, other, rtol=2e-4, atol=2e-4)
     with pytest.raises(InputError, match="remat=fulll"):
         UNet(config, remat="fulll", rngs=InitKeys(0))

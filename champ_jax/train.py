@@ -1,0 +1,26 @@
+"""Trains Champ, or goes on with a training: python -m champ_jax.train --config=configs/stage1.py --workdir=DIR
+
+The work folder gets config.json, metrics.jsonl, checkpoints/, samples/ and TensorBoard's event files. Run the same
+command again to go on from the newest checkpoint; SIGTERM saves one and ends the run with status 0.
+"""
+
+from collections.abc import Sequence
+
+from champ_jax.cli import parse_config, run
+from champ_jax.errors import InputError
+from champ_jax.training.config import stage1
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses the arguments and trains."""
+    config, options = parse_config(argv, stage1, description=__doc__, options=("workdir",))
+    if "workdir" not in options:
+        raise InputError("--workdir=DIR: missing; name the folder for checkpoints and logs")
+    from champ_jax.training.loop import train  # JAX and Orbax load after the arguments have been read
+
+    train(config, options["workdir"])
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,1 @@
+"""Training: sharding rules, train state and step, checkpoints, the loop."""

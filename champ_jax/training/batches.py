@@ -1,0 +1,38 @@
+"""The batches of a run, from its config."""
+
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from champ_jax.data.pipeline import Batches, make_stage1, make_stage2
+
+
+def make_batches(config: ConfigDict, path: str, **changes: Any) -> Batches:
+    """This process's share of the batches of the dataset at `path`.
+
+    Args:
+      config: of the run.
+      path: of the dataset.
+      changes: options of `champ_jax.data.pipeline.make_batches` that differ from the config's.
+    """
+    data = config.data
+    options = {
+        "seed": config.seed,
+        "batch_size": data.batch_size,
+        "image_size": tuple(data.image_size),
+        "conditions": tuple(config.conditions),
+        "crop": data.crop,
+        "resize": data.resize,
+        "area": tuple(data.area),
+        "box_scale": tuple(data.box_scale),
+        "workers": data.workers,
+        "read_ahead": data.read_ahead,
+        "cached": data.cached,
+        "shard_index": jax.process_index(),
+        "shard_count": jax.process_count(),
+        **changes,
+    }
+    if config.stage == 1:
+        return make_stage1(path, margin=data.margin, **options)
+    return make_stage2(path, frames=data.frames, stride=data.stride, **options)

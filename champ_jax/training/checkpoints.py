@@ -1,0 +1,299 @@
+"""A work folder's weights and states on disk.
+
+    WORKDIR/config.json              the effective config of the run
+    WORKDIR/model.json               the model: sizes, conditions, schedules (`ChampConfig.to_json`)
+    WORKDIR/initial/frozen/          variables the step reads and does not change, float32
+    WORKDIR/initial/carried/         what the step does not read: tensors for the way back to PyTorch's files, and
+                                     in stage 1 the motion modules it was given
+    WORKDIR/checkpoints/STEP/        params, optimizer, average (if there is one), progress (step, seed, data iterator)
+
+Every array tree is a flat dict by dotted path. Orbax writes a folder beside its place and renames it: a checkpoint
+that a kill cut short is not seen again.
+"""
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from champ_jax.errors import InputError
+from champ_jax.files import atomic_path, require_space
+from champ_jax.models.champ import ChampConfig
+from champ_jax.training.parameters import Flat, to_components
+from champ_jax.training.step import TrainState
+
+CHECKPOINTS, INITIAL, CONFIG, MODEL = "checkpoints", "initial", "config.json", "model.json"
+
+# What a failing disk says, in the words of errno, TensorStore and Orbax.
+_DISK_TROUBLE = (
+    "No space left",
+    "Disk quota",
+    "File too large",
+    "Permission denied",
+    "Read-only file system",
+    "Input/output error",
+    "Not a directory",
+)
+
+
+class Checkpoints:
+    """The checkpoints of one run: written in the background, old ones deleted, the newest good one found again."""
+
+    def __init__(self, workdir: str | os.PathLike, *, keep: int, keep_every: int):
+        """Opens WORKDIR/checkpoints, made if need be.
+
+        Args:
+          workdir: the work folder.
+          keep: how many of the newest to keep.
+          keep_every: checkpoints of steps that are multiples of it are kept for good; 0: none.
+
+        Raises:
+          InputError: the folder cannot be written.
+        """
+        self.directory = Path(workdir).absolute() / CHECKPOINTS
+        check_writable(self.directory)
+        for name in ("absl", "asyncio"):  # Orbax reports there; what goes wrong is raised, too
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, keep_period=keep_every or None, cleanup_tmp_directories=True
+        )
+        self._manager = ocp.CheckpointManager(self.directory, options=options)
+
+    def steps(self) -> list[int]:
+        """The steps there are whole checkpoints of, oldest first."""
+        return sorted(self._manager.all_steps(read=True))
+
+    def save(self, state: TrainState, *, seed: int, data: Mapping[str, Any]) -> None:
+        """Starts writing a checkpoint; returns once the state's arrays may be overwritten.
+
+        Args:
+          state: after a step.
+          seed: of the run.
+          data: the data iterator's state, that JSON can hold.
+
+        Raises:
+          InputError: this one or the one before cannot be written; says which one is the last good one.
+        """
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        arrays = _items(state)
+        progress = {
+            "step": step,
+            "seed": seed,
+            "skipped": int(state.skipped),
+            "skipped_in_row": int(state.skipped_in_row),
+            "data": dict(data),
+        }
+        with self._disk_trouble_told(step):
+            require_space(self.directory, sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)))
+            items = {name: ocp.args.StandardSave(tree) for name, tree in arrays.items() if tree}
+            self._manager.save(step, args=ocp.args.Composite(progress=ocp.args.JsonSave(progress), **items))
+
+    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
+        """The newest state that can be read, and its progress; None if there is none.
+
+        A checkpoint that cannot be read is told, deleted, and the one before it taken.
+
+        Args:
+          like: a state of jax.ShapeDtypeStructs with shardings.
+
+        Raises:
+          InputError: there are checkpoints, but not one can be read.
+        """
+        damaged = []
+        for step in reversed(self.steps()):
+            try:
+                restored = self._restore(step, like)
+            except Exception as error:  # Orbax and TensorStore raise many kinds
+                damaged.append(step)
+                reason = _first_line(error)
+                print(f"{self.directory / str(step)}: cannot be read ({reason}); trying the one before", flush=True)
+                continue
+            for broken in damaged:
+                self._manager.delete(broken)
+            return restored
+        if damaged:
+            raise InputError(f"{self.directory}: not one checkpoint can be read; start another work folder")
+        return None
+
+    def _restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        items = {name: ocp.args.StandardRestore(tree) for name, tree in _items(like).items() if tree}
+        restored = self._manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore(), **items))
+        progress = restored["progress"]
+        leaves = [restored["optimizer"][name] for name in _named_leaves(like.opt_state)]
+
+        def counter(value: int, place: jax.ShapeDtypeStruct) -> jax.Array:
+            return jax.device_put(np.int32(value), place.sharding)
+
+        state = TrainState(
+            step=counter(progress["step"], like.step),
+            params=dict(restored["params"]),
+            opt_state=jax.tree.unflatten(jax.tree.structure(like.opt_state), leaves),
+            average=dict(restored["average"]) if like.average else {},
+            skipped=counter(progress["skipped"], like.skipped),
+            skipped_in_row=counter(progress["skipped_in_row"], like.skipped_in_row),
+        )
+        return state, progress
+
+    def wait(self) -> None:
+        """Returns when everything is on disk.
+
+        Raises:
+          InputError: it cannot be written.
+        """
+        with self._disk_trouble_told():
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits and ends the background threads; errors of theirs have been raised by `wait`."""
+        with contextlib.suppress(Exception):
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _disk_trouble_told(self, step: int | None = None) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if not (isinstance(error, InputError) or is_disk_trouble(error)):
+                raise
+            good = [done for done in self.steps() if done != step]
+            last = f"the last good checkpoint is of step {good[-1]}" if good else "there is no checkpoint yet"
+            raise InputError(
+                f"{self.directory}: the checkpoint cannot be written ({_first_line(error)}); {last}. "
+                "Free some space or mend the folder and run the same command again"
+            ) from error
+
+
+def check_writable(directory: str | os.PathLike) -> None:
+    """Makes a folder and writes a file in it; raises InputError if that fails."""
+    directory = Path(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe = directory / ".writable"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"{directory}: cannot be written ({error.strerror}); name another --workdir") from error
+
+
+def is_disk_trouble(error: Exception) -> bool:
+    """Whether an exception, or one it came from, tells of a disk that is full, broken or not ours to write."""
+    while error is not None:
+        if any(words in str(error) for words in _DISK_TROUBLE):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def save_initial(workdir: str | os.PathLike, model: ChampConfig, frozen: Flat, carried: Flat) -> None:
+    """Writes what stays the same in a run, before its first step. Replaces what a run left that never got to a
+    checkpoint."""
+    directory = Path(workdir).absolute() / INITIAL
+    size = sum(leaf.nbytes for leaf in [*frozen.values(), *carried.values()])
+    require_space(directory, size)
+    shutil.rmtree(directory, ignore_errors=True)
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            for name, arrays in (("carried", carried), ("frozen", frozen)):
+                if arrays:
+                    checkpointer.save(directory / name, arrays)
+                    checkpointer.wait_until_finished()
+    except Exception as error:
+        if not is_disk_trouble(error):
+            raise
+        raise InputError(f"{directory}: cannot be written ({_first_line(error)})") from error
+    with atomic_path(Path(workdir) / MODEL) as path:
+        path.write_text(json.dumps(model.to_json(), indent=1) + "\n")
+
+
+def load_frozen(workdir: str | os.PathLike, like: Mapping[str, jax.ShapeDtypeStruct]) -> Flat:
+    """The frozen variables in the dtypes and shardings of `like`."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        return dict(checkpointer.restore(Path(workdir).absolute() / INITIAL / "frozen", dict(like)))
+
+
+def read_model(workdir: str | os.PathLike) -> ChampConfig:
+    """The model of a work folder.
+
+    Raises:
+      InputError: it has none; it is no work folder, or its run never began.
+    """
+    path = Path(workdir) / MODEL
+    if not path.is_file():
+        raise InputError(f"{workdir}: is no training work folder, it has no {MODEL}")
+    return ChampConfig.from_json(json.loads(path.read_text()))
+
+
+def is_workdir(path: str | os.PathLike) -> bool:
+    """Whether `path` is a training work folder."""
+    return (Path(path) / MODEL).is_file() and (Path(path) / CHECKPOINTS).is_dir()
+
+
+def load_for_inference(
+    workdir: str | os.PathLike, step: int | None = None, *, average: bool = True
+) -> tuple[ChampConfig, dict[str, dict[Any, Any]]]:
+    """A training run as inference weights.
+
+    Args:
+      workdir: its work folder.
+      step: of the checkpoint; None: the newest.
+      average: take the moving average of the trained parameters, if there is one.
+
+    Returns:
+      The model, whose inference schedule is the one it was trained on, and {component: nested dict of numpy arrays}
+      for `nnx.replace_by_pure_dict`. A stage-1 run that was given motion modules gives them back; else there are none
+      (`motion` is None).
+
+    Raises:
+      InputError: no work folder, or no checkpoint (of that step) in it.
+    """
+    workdir = Path(workdir).absolute()
+    model = read_model(workdir)
+    steps = sorted(int(path.name) for path in (workdir / CHECKPOINTS).glob("*") if path.name.isdecimal())
+    if not steps:
+        raise InputError(f"{workdir}: the run has saved no checkpoint yet")
+    if step is not None and step not in steps:
+        raise InputError(f"{workdir}: has no checkpoint of step {step}; it has {', '.join(map(str, steps))}")
+    newest = workdir / CHECKPOINTS / str(steps[-1] if step is None else step)
+    trained = newest / "average" if average and (newest / "average").is_dir() else newest / "params"
+    folders = [workdir / INITIAL / "frozen", workdir / INITIAL / "carried", trained]
+    arrays: Flat = {}
+    for folder in folders:
+        if folder.is_dir():
+            arrays |= _read_arrays(folder)
+    return dataclasses.replace(model, inference=model.training), to_components(arrays)
+
+
+def _read_arrays(folder: Path) -> Flat:
+    """A flat dict as numpy arrays, whatever devices wrote it."""
+    try:
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            names = checkpointer.metadata(folder).item_metadata.tree
+            wanted = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names}
+            return dict(checkpointer.restore(folder, args=ocp.args.PyTreeRestore(restore_args=wanted)))
+    except Exception as error:  # Orbax and TensorStore raise many kinds
+        raise InputError(f"{folder}: is damaged ({_first_line(error)}); take another checkpoint") from error
+
+
+def _items(state: TrainState) -> dict[str, Flat]:
+    return {"params": state.params, "optimizer": _named_leaves(state.opt_state), "average": state.average}
+
+
+def _named_leaves(tree: Any) -> Flat:
+    """A pytree as a flat dict by its paths: no class of Optax's is needed to read it."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,250 @@
+"""The loop of a run: batches in, steps, logs, checkpoints, validation; resumes, and stops without losing anything."""
+
+import json
+import signal
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from champ_jax.data.pipeline import Batches
+from champ_jax.diffusion.schedules import Schedule
+from champ_jax.errors import InputError
+from champ_jax.files import atomic_path
+from champ_jax.models.flops import training_step_flops
+from champ_jax.training import checkpoints, initialise
+from champ_jax.training.batches import make_batches
+from champ_jax.training.config import check, check_size
+from champ_jax.training.logs import Logs
+from champ_jax.training.objective import Objective
+from champ_jax.training.optimizer import make_optimizer
+from champ_jax.training.parameters import Flat, Network
+from champ_jax.training.sharding import check_batch, make_mesh, shard_batch
+from champ_jax.training.step import StepOptions, TrainState, jit_step, make_step
+from champ_jax.training.throughput import Meter, memory_in_use
+from champ_jax.training.validation import Validator
+
+# What may not differ between a run and its continuation: the state on disk would not fit or not mean the same.
+_FIXED = ("stage", "trainable", "seed", "conditions", "model", "schedule", "optimizer.name", "data.batch_size")
+
+
+def train(config: ConfigDict, workdir: str | Path) -> None:
+    """Runs, or goes on with, the training that `config` describes.
+
+    Args:
+      config: a config of `champ_jax.training.config`.
+      workdir: the work folder; where it holds a checkpoint the run goes on from it.
+
+    Raises:
+      InputError: the config, the data, the weights or the disk do not allow it; says what to mend.
+    """
+    check(config)
+    workdir = Path(workdir)
+    mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
+    check_batch(mesh, config.data.batch_size, config.optimizer.accumulate)
+    checkpoints.check_writable(workdir)
+    try:
+        with jax.set_mesh(mesh), Run(config, workdir, mesh) as run:
+            run.go()
+    except jax.errors.JaxRuntimeError as error:
+        raise _told(error, config) from error
+    except OSError as error:
+        if not checkpoints.is_disk_trouble(error):
+            raise
+        raise InputError(f"{workdir}: cannot be written ({error}); free some space and run again") from error
+
+
+class Run:
+    """One process's share of a run from start to end; a context that closes what it opened."""
+
+    def __init__(self, config: ConfigDict, workdir: Path, mesh: Mesh):
+        self.config, self.workdir, self.mesh = config, workdir, mesh
+        self._terminated = False
+        self.checkpoints = checkpoints.Checkpoints(
+            workdir, keep=config.checkpoint.keep, keep_every=config.checkpoint.keep_every
+        )
+        self.network, self.state, self.frozen, self.batches = self._begin()
+        self.step = int(self.state.step)  # steps taken
+        self.logs = Logs(workdir, start=self.step, steps=config.steps, every=config.log_every)
+        self.validator = Validator.make(config, self.network, mesh) if config.validation.every else None
+        self.skipped_names: list[str] = []
+
+    def __enter__(self) -> "Run":
+        self._handler = signal.signal(signal.SIGTERM, self._terminate)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self._handler)
+        self.logs.close()
+        self.batches.close()
+        self.checkpoints.close()
+
+    def _terminate(self, number: int, frame: types.FrameType | None) -> None:
+        self._terminated = True
+
+    def _begin(self) -> tuple[Network, TrainState, Flat, Batches]:
+        """From the newest checkpoint, or from the config's initial weights."""
+        config = self.config
+        optimizer = make_optimizer(config.optimizer, config.steps)
+        options = StepOptions(config.seed, config.optimizer.accumulate, config.optimizer.unroll, config.average.decay)
+        batches = make_batches(config, config.data.path)
+        if self.checkpoints.steps():
+            _check_continuation(config, self.workdir)
+            network = initialise.build_network(config, checkpoints.read_model(self.workdir))
+            check_size(config, network.config)
+            like = initialise.abstract_state(network, optimizer, options, self.mesh)
+            state, progress = self.checkpoints.restore(like)
+            frozen = initialise.abstract_frozen(network, config.frozen_dtype, self.mesh)
+            frozen = checkpoints.load_frozen(self.workdir, frozen)
+            batches.set_state(progress["data"])
+            print(f"{self.workdir}: going on from step {progress['step']}", flush=True)
+        else:
+            initial = initialise.load_initial(config)
+            network = initial.network
+            check_size(config, network.config)
+            for note in initial.notes:
+                print(note, flush=True)
+            state, frozen = initialise.start(initial, self.workdir, config, optimizer, options, self.mesh)
+        with atomic_path(self.workdir / checkpoints.CONFIG) as path:
+            path.write_text(json.dumps(config.to_dict(), indent=1) + "\n")
+        objective = Objective(Schedule.of(network.config.training), **config.loss.to_dict())
+        step = make_step(network, optimizer, objective, options)
+        shardings = initialise.shardings_of(initialise.abstract_state(network, optimizer, options, self.mesh))
+        self._step = jit_step(step, shardings, self.mesh)
+        return network, state, frozen, batches
+
+    def go(self) -> None:
+        """Takes the steps that are left."""
+        config = self.config
+        meter = Meter(config.data.batch_size, _useful_flops(config, self.network))
+        # The metrics of a step are read while the next one runs.
+        pending: tuple[int, list[str], dict[str, jax.Array]] | None = None
+        while self.step < config.steps and not self._terminated:
+            batch = next(self.batches)
+            names = batch.pop("names")
+            self.state, metrics = self._step(self.state, self.frozen, shard_batch(batch, self.mesh))
+            self.step += 1
+            if pending is not None:
+                self._record(*pending, meter)
+            pending = (self.step, names, metrics)
+            if self.step % config.checkpoint.every == 0 or self.step == config.steps:
+                self._record(*pending, meter)
+                pending = None
+                self._save()
+                meter.restart()
+            if self.validator is not None and self.step % config.validation.every == 0:
+                self._validate()
+                meter.restart()
+        if pending is not None:
+            self._record(*pending, meter)
+        if self._terminated:
+            self._save()
+        self.checkpoints.wait()
+        if self._terminated:
+            print(f"SIGTERM: saved step {self.step} in {self.workdir}; run the same command again to go on", flush=True)
+        else:
+            print(f"done: {self.step} steps in {self.workdir}", flush=True)
+
+    def _save(self) -> None:
+        self.checkpoints.save(self.state, seed=self.config.seed, data=self.batches.get_state())
+
+    def _validate(self) -> None:
+        """Samples with the averaged parameters, if there are any; takes nothing from the state."""
+        measures, videos = self.validator.run(self.state.average or self.state.params, self.frozen)
+        self.validator.write(self.workdir / "samples", self.step, videos)
+        self.logs.validation(self.step, measures, videos, self.config.validation.fps)
+        words = " ".join(f"{name} {value:.3f}" for name, value in measures.items())
+        self.logs.say(f"validation at step {self.step}: {words}")
+
+    def _record(self, step: int, names: list[str], metrics: Mapping[str, jax.Array], meter: Meter) -> None:
+        """Waits for a step and writes its line; stops the run after too many that were not finite."""
+        values = {name: value.item() for name, value in jax.device_get(metrics).items()}
+        rates = meter.lap()
+        finite = values.pop("finite")
+        memory = memory_in_use()
+        line: dict[str, Any] = {**values, **rates, "memory_bytes": memory}
+        if not finite:
+            line["clips"] = names
+        shown = {
+            "loss": f"{values['loss']:.4f}",
+            "samples/s": f"{rates['samples_per_second']:.2f}",
+            **({"MFU": f"{rates['mfu']:.1%}"} if "mfu" in rates else {}),
+            "GiB": f"{memory / 2**30:.1f}",
+            **({"skipped": str(values["skipped"])} if values["skipped"] else {}),
+        }
+        self.logs.step(step, line, shown)
+        if finite:
+            self.skipped_names = []
+            return
+        self.skipped_names += names
+        self.logs.say(f"step {step}: the loss or a gradient is not finite, skipped; its clips: {', '.join(names)}")
+        limits = self.config.nonfinite
+        if values["skipped_in_row"] >= limits.in_row or values["skipped"] >= limits.total:
+            clips = list(dict.fromkeys(self.skipped_names))
+            more = f" and {len(clips) - 16} more" if len(clips) > 16 else ""
+            raise InputError(
+                f"step {step}: the loss or a gradient was not finite in {values['skipped_in_row']} steps in a row, "
+                f"{values['skipped']} in all (nonfinite.in_row={limits.in_row}, nonfinite.total={limits.total}); the "
+                f"last good checkpoint is kept. Lower optimizer.learning_rate or look at the clips: "
+                f"{'; '.join(clips[:16])}{more}"
+            )
+
+
+def _check_continuation(config: ConfigDict, workdir: Path) -> None:
+    """Raises InputError, naming the field, if the run in `workdir` is not the one that `config` describes."""
+    path = workdir / checkpoints.CONFIG
+    try:
+        before = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); start another work folder") from error
+    now = json.loads(json.dumps(config.to_dict()))
+    averaged = [bool(fields["average"]["decay"]) for fields in (before, now)]
+    for field in _FIXED:
+        old, new = (_at(fields, field) for fields in (before, now))
+        if old != new:
+            raise InputError(
+                f"{field}={new}: the run in {workdir} was started with {old}; go on with that or name another --workdir"
+            )
+    if averaged[0] != averaged[1]:
+        raise InputError(
+            f"average.decay={now['average']['decay']}: the run in {workdir} was started with "
+            f"{before['average']['decay']}; an average cannot be begun or dropped on the way"
+        )
+
+
+def _useful_flops(config: ConfigDict, network: Network) -> int:
+    """FLOPs of a step by the networks' sizes, without recomputation."""
+    width, height = (side // network.config.vae.downscale for side in config.data.image_size)
+    return training_step_flops(
+        network.config,
+        height,
+        width,
+        stage=config.stage,
+        batch=config.data.batch_size,
+        frames=config.data.frames if config.stage == 2 else 1,
+        conditions=len(config.conditions),
+    )
+
+
+def _at(fields: Mapping[str, Any], dotted: str) -> Any:
+    for name in dotted.split("."):
+        fields = fields[name]
+    return fields
+
+
+def _told(error: Exception, config: ConfigDict) -> Exception:
+    """Out of memory as an InputError that names the settings that lower it; any other error as it is."""
+    if "RESOURCE_EXHAUSTED" not in str(error):
+        return error
+    data, optimizer = config.data, config.optimizer
+    first = str(error).strip().splitlines()[0][:200]
+    return InputError(
+        f"out of memory ({first}). These lower it: more pieces (optimizer.accumulate={optimizer.accumulate}), a "
+        f"smaller data.batch_size={data.batch_size} or data.image_size={tuple(data.image_size)}, recomputing "
+        f"(remat={config.remat}; full is least), splitting parameters over devices (mesh.fsdp={config.mesh.fsdp}), "
+        f"cached latents (data.cached={data.cached}), optimizer.name=adafactor"
+    )

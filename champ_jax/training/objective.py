@@ -1,0 +1,139 @@
+"""What a training step minimises: from a batch and its random draws to the loss (Champ section 3.5).
+
+A batch is `champ_jax.data.pipeline`'s without its names: pictures as bytes, or the cached outputs of the frozen
+networks. Its leading axis is the samples'; F is 1 in stage 1.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from champ_jax.diffusion.loss import diffusion_loss, min_snr_weights, sample_noise
+from champ_jax.diffusion.schedules import Schedule
+from champ_jax.errors import InputError
+from champ_jax.models.champ import Champ
+
+Batch = dict[str, Any]
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+DROP_PER = ("sample", "batch")
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """The loss and its randomness.
+
+    Attributes:
+      schedule: the noise schedule trained on.
+      noise_offset: standard deviation of the noise's mean, drawn per sample and channel.
+      snr_gamma: of min-SNR weighting; 0 weighs all timesteps alike.
+      drop_rate: how often the reference is dropped (no bank, zero image embedding) for classifier-free guidance.
+      drop_per: whether each 'sample' is dropped by itself, or the whole 'batch' at once as the published model did.
+    """
+
+    schedule: Schedule
+    noise_offset: float = 0.05
+    snr_gamma: float = 5.0
+    drop_rate: float = 0.1
+    drop_per: str = "sample"
+
+    def __post_init__(self) -> None:
+        if self.drop_per not in DROP_PER:
+            raise InputError(f"loss.drop_per={self.drop_per}: unknown; choose {', '.join(DROP_PER)}")
+        if not 0 <= self.drop_rate <= 1:
+            raise InputError(f"loss.drop_rate={self.drop_rate}: must lie in 0 ... 1")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """Everything random in one step.
+
+    Attributes:
+      posterior: (B, F, h, w, C) standard normal, picks the target's latents from their posterior.
+      reference_posterior: (B, h, w, C) the same for the reference.
+      noise: (B, F, h, w, C), with its offset.
+      timesteps: (B,) int32.
+      unconditional: (B,) bool, the samples whose reference is dropped.
+    """
+
+    posterior: jax.Array
+    reference_posterior: jax.Array
+    noise: jax.Array
+    timesteps: jax.Array
+    unconditional: jax.Array
+
+
+def draw(key: jax.Array, shape: tuple[int, ...], objective: Objective) -> Draws:
+    """The draws of a whole batch with latents of `shape` (B, F, h, w, C)."""
+    keys = jax.random.split(key, 5)
+    batch, latent = shape[0], shape[2:]
+    drops = jax.random.uniform(keys[4], (batch,) if objective.drop_per == "sample" else (1,))
+    return Draws(
+        posterior=jax.random.normal(keys[0], shape),
+        reference_posterior=jax.random.normal(keys[1], (batch, *latent)),
+        noise=sample_noise(keys[2], shape, objective.noise_offset),
+        timesteps=jax.random.randint(keys[3], (batch,), 0, objective.schedule.length),
+        unconditional=jnp.broadcast_to(drops < objective.drop_rate, (batch,)),
+    )
+
+
+def latent_shape(batch: Batch, downscale: int, channels: int) -> tuple[int, ...]:
+    """(B, F, h, w, C) of a batch's latents, known when tracing."""
+    if "latents_mean" in batch:
+        return batch["latents_mean"].shape
+    samples, frames, height, width, _ = batch["pixels"].shape
+    return (samples, frames, height // downscale, width // downscale, channels)
+
+
+def loss(champ: Champ, batch: Batch, draws: Draws, objective: Objective) -> jax.Array:
+    """The weighted mean squared error of the prediction, float32 ()."""
+    latents, reference, token = encode(champ, batch, draws)
+    schedule, timesteps = objective.schedule, draws.timesteps
+    prediction = champ(
+        schedule.add_noise(latents, draws.noise, timesteps),
+        timesteps,
+        reference,
+        token,
+        {name: unit_range(pictures) for name, pictures in batch["conditions"].items()},
+        unconditional=draws.unconditional,
+    )
+    target = schedule.target(latents, draws.noise, timesteps)
+    return diffusion_loss(prediction, target, min_snr_weights(schedule, timesteps, objective.snr_gamma))
+
+
+def encode(champ: Champ, batch: Batch, draws: Draws) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Scaled latents of the targets (B, F, h, w, C) and references (B, h, w, C), image embeddings (B, D); float32."""
+    if "latents_mean" in batch:
+        mean, deviation = batch["latents_mean"], batch["latents_std"]
+        reference_mean, reference_deviation = batch["reference_mean"], batch["reference_std"]
+        token = batch["embedding"]
+    else:
+        mean, deviation = _posterior(champ, batch["pixels"])
+        reference_mean, reference_deviation = _posterior(champ, batch["reference"])
+        token = embed(champ, batch["clip_pixels"])
+    scale = champ.config.vae.scaling_factor
+    latents = scale * (mean + deviation * draws.posterior)
+    reference = scale * (reference_mean + reference_deviation * draws.reference_posterior)
+    return latents, reference, token.astype(jnp.float32)
+
+
+def _posterior(champ: Champ, pictures: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and deviation (..., h, w, C) float32 of bytes (..., H, W, 3)."""
+    lead = pictures.shape[:-3]
+    posterior = champ.vae.encode(2 * unit_range(pictures.reshape(-1, *pictures.shape[-3:])) - 1)
+    mean, deviation = (x.astype(jnp.float32) for x in (posterior.mean, jnp.exp(0.5 * posterior.logvar)))
+    return mean.reshape(*lead, *mean.shape[1:]), deviation.reshape(*lead, *mean.shape[1:])
+
+
+def embed(champ: Champ, pictures: jax.Array) -> jax.Array:
+    """CLIP embeddings (B, D) of bytes (B, 224, 224, 3)."""
+    return champ.image_encoder((unit_range(pictures) - jnp.asarray(CLIP_MEAN)) / jnp.asarray(CLIP_STD))
+
+
+def unit_range(pictures: jax.Array) -> jax.Array:
+    """Bytes as float32 in [0, 1]; floating-point pictures, which are that already, as they are."""
+    return pictures / jnp.float32(255) if pictures.dtype == jnp.uint8 else pictures

@@ -1,0 +1,167 @@
+"""The networks of a training run as a graph and flat dicts of arrays, and which of them are trained.
+
+Outside the modules every variable is known by its dotted path, for example
+'denoising_unet.down_blocks.0.motion_modules.0.temporal_transformer.proj_in.kernel': one name for the trainable-set
+rules, the sharding rules, the weight-decay mask and the checkpoints.
+"""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from champ_jax.errors import InputError
+from champ_jax.models.attention import AttentionKernels
+from champ_jax.models.champ import COMPONENTS, Champ, ChampConfig
+from champ_jax.models.keys import InitKeys
+from champ_jax.models.layers import Unused
+from champ_jax.weights.names import flatten, unflatten
+
+# {dotted path: array}
+Flat = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainableSet:
+    """A named choice of parameters to train: those that match `include` and not `exclude` (regular expressions).
+
+    '{finest}' in a pattern stands for the index of the finest up block, 3 in Stable Diffusion.
+    """
+
+    include: str
+    exclude: str | None = None
+
+    def holds(self, name: str, config: ChampConfig) -> bool:
+        """Whether the parameter `name` is trained."""
+        include, exclude = (
+            None if pattern is None else pattern.replace("{finest}", str(config.unet.levels - 1))
+            for pattern in (self.include, self.exclude)
+        )
+        return bool(re.search(include, name)) and not (exclude and re.search(exclude, name))
+
+
+# ReferenceNet's finest up block hardly reaches the bank (its last layers not at all): the published model froze it.
+_STAGE1_EXCLUDED = r"\.motion_modules\.|^reference_unet\.up_blocks\.{finest}\."
+
+TRAINABLE = {
+    "stage1": TrainableSet(r"^(denoising_unet|reference_unet|guidance)\.", _STAGE1_EXCLUDED),
+    "stage1_image_encoder": TrainableSet(
+        r"^(denoising_unet|reference_unet|guidance|image_encoder)\.", _STAGE1_EXCLUDED
+    ),
+    "stage2": TrainableSet(r"^denoising_unet\..*\.motion_modules\."),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """The networks of a run without their arrays.
+
+    Attributes:
+      config: sizes; `config.motion` is None in stage 1, whose denoiser has no motion modules.
+      graph: what nnx.merge needs beside the arrays.
+      variables: every variable by name, holding a jax.ShapeDtypeStruct; parameters are float32.
+      trainable: the names of the trained parameters, sorted.
+      frozen: the names of the other variables that the forward pass reads, sorted.
+      unused: the names of the variables that users' files hold and that nothing reads, sorted.
+    """
+
+    config: ChampConfig
+    graph: nnx.GraphDef
+    variables: Mapping[str, nnx.Variable]
+    trainable: tuple[str, ...]
+    frozen: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    @classmethod
+    def build(
+        cls,
+        config: ChampConfig,
+        trainable: str,
+        *,
+        kernels: AttentionKernels | None = None,
+        remat: str = "none",
+        dtype: DTypeLike = jnp.float32,
+    ) -> "Network":
+        """Builds the networks without allocating anything.
+
+        Args:
+          config: sizes.
+          trainable: a name in TRAINABLE.
+          kernels: attention kernels by level.
+          remat: 'none' or a name in `champ_jax.models.layers.REMAT_POLICIES`.
+          dtype: of the computation.
+
+        Raises:
+          InputError: no such set, or a set that is empty for this model.
+        """
+        if trainable not in TRAINABLE:
+            raise InputError(f"trainable={trainable}: unknown set; choose {', '.join(TRAINABLE)}")
+        build = functools.partial(Champ, config, kernels=kernels, remat=remat, dtype=dtype)
+        graph, state = nnx.split(nnx.eval_shape(lambda: build(rngs=InitKeys(0))))
+        variables = {dotted(path): variable for path, variable in nnx.to_flat_state(state)}
+        rule = TRAINABLE[trainable]
+        trained, frozen, unused = [], [], []
+        for name, variable in sorted(variables.items()):
+            if isinstance(variable, Unused):
+                unused.append(name)
+            elif isinstance(variable, nnx.Param) and rule.holds(name, config):
+                trained.append(name)
+            else:
+                frozen.append(name)
+        if not trained:
+            raise InputError(f"trainable={trainable}: the model has none of these parameters")
+        return cls(config, graph, variables, tuple(trained), tuple(frozen), tuple(unused))
+
+    @functools.cached_property
+    def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """{name: shape and dtype} of every variable."""
+        return {name: variable.get_value() for name, variable in self.variables.items()}
+
+    def merge(self, *parts: Flat) -> Champ:
+        """The model with the arrays of `parts`, which together hold every trainable and frozen variable."""
+        arrays = {name: array for part in parts for name, array in part.items()}
+        state = []
+        for name, variable in self.variables.items():
+            shape = variable.get_value()
+            # Nothing reads an unused variable: the compiler drops these zeros.
+            array = jnp.zeros(shape.shape, shape.dtype) if isinstance(variable, Unused) else arrays[name]
+            state.append((path_of(name), variable.replace(array)))
+        return nnx.merge(self.graph, nnx.from_flat_state(state))
+
+
+def cast(arrays: Flat, dtype: DTypeLike) -> Flat:
+    """Floating-point arrays in `dtype`; position tables ('.pe') and integers as they are."""
+
+    def one(name: str, array: Any) -> Any:
+        if not jnp.issubdtype(array.dtype, jnp.floating) or name.endswith(".pe"):
+            return array
+        return array.astype(dtype)
+
+    return {name: one(name, array) for name, array in arrays.items()}
+
+
+def dotted(path: tuple[str | int, ...]) -> str:
+    """('down_blocks', 0, 'bias') -> 'down_blocks.0.bias'."""
+    return ".".join(map(str, path))
+
+
+def path_of(name: str) -> tuple[str | int, ...]:
+    """'down_blocks.0.bias' -> ('down_blocks', 0, 'bias')."""
+    return tuple(int(part) if part.isdigit() else part for part in name.split("."))
+
+
+def from_components(components: Mapping[str, Mapping[Any, Any]]) -> Flat:
+    """{component: nested dict} -> {dotted path: array}."""
+    return {dotted(path): leaf for path, leaf in flatten(components)}
+
+
+def to_components(arrays: Flat) -> dict[str, dict[Any, Any]]:
+    """{dotted path: array} -> {component: nested dict}, components in the order of COMPONENTS."""
+    nested = unflatten((path_of(name), array) for name, array in arrays.items())
+    return {name: nested[name] for name in COMPONENTS if name in nested}

@@ -1,0 +1,137 @@
+"""Validation: videos sampled from a fixed set with the parameters of the moment, and how near they come.
+
+The set, its noise and its draws depend on the config alone; nothing is taken from the training's data, keys or state.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+from champ_jax.diffusion.samplers import SAMPLERS
+from champ_jax.diffusion.samplers import Path as SamplingPath
+from champ_jax.diffusion.schedules import Schedule
+from champ_jax.evaluation.frames import pairwise
+from champ_jax.media import write_image, write_video
+from champ_jax.training.batches import make_batches
+from champ_jax.training.objective import Batch, embed, unit_range
+from champ_jax.training.parameters import Flat, Network
+from champ_jax.training.sharding import shard_batch
+from champ_jax.training.step import compiler_options
+
+_SEED = 2**31  # of the set and of its noise, in no run's way
+
+
+@dataclasses.dataclass(frozen=True)
+class Validator:
+    """A fixed set and the jitted sampler for it.
+
+    Attributes:
+      batches: the set, pieces of whole samples a device; numpy, this process's share.
+      sample: (trained, frozen, batch, key) -> (B, F, H, W, 3) uint8 on every device.
+      count: samples that are measured; the last piece may hold more.
+      fps: of the videos.
+      mesh: that it runs on.
+    """
+
+    batches: tuple[Batch, ...]
+    sample: Callable[[Flat, Flat, Batch, jax.Array], jax.Array]
+    count: int
+    fps: float
+    mesh: Mesh
+
+    @classmethod
+    def make(cls, config: ConfigDict, network: Network, mesh: Mesh) -> "Validator":
+        """Reads the set; nothing is compiled yet.
+
+        Raises:
+          InputError: there is no such dataset.
+        """
+        settings = config.validation
+        path = settings.path or config.data.path
+        # As many samples at a time as there are devices.
+        source = make_batches(config, path, seed=_SEED, batch_size=mesh.size, cached=False, workers=0)
+        batches = tuple(next(source) for _ in range(-(-settings.samples // mesh.size)))
+        source.close()
+        sample = make_sampler(network, settings.steps, settings.guidance_scale)
+        everywhere = NamedSharding(mesh, PartitionSpec())
+        jitted = jax.jit(sample, out_shardings=everywhere, compiler_options=compiler_options(jax.default_backend()))
+        return cls(batches, jitted, settings.samples, settings.fps, mesh)
+
+    def run(self, trained: Flat, frozen: Flat) -> tuple[dict[str, float], list[np.ndarray]]:
+        """Samples the set.
+
+        Returns:
+          {'psnr', 'ssim'}, means over all frames (`champ_jax.evaluation.frames`), and for each sample a video
+          (F, H, 3 W, 3) uint8: reference, sampled, true, side by side.
+        """
+        videos: list[np.ndarray] = []
+        measures: dict[str, list[np.ndarray]] = {"psnr": [], "ssim": []}
+        for number, batch in enumerate(self.batches):
+            batch = {name: value for name, value in batch.items() if name != "names"}
+            placed = shard_batch(batch, self.mesh)
+            made = np.asarray(self.sample(trained, frozen, placed, jax.random.key(_SEED + number)))
+            gather = jax.jit(lambda x: x, out_shardings=NamedSharding(self.mesh, PartitionSpec()))
+            true, reference = (np.asarray(gather(placed[name])) for name in ("pixels", "reference"))
+            for i in range(min(len(made), self.count - len(videos))):
+                frames = pairwise(true[i], made[i])
+                for name, values in measures.items():
+                    values.append(frames[name])
+                still = np.broadcast_to(reference[i], made[i].shape)
+                videos.append(np.concatenate([still, made[i], true[i]], axis=2))
+        return {name: float(np.concatenate(values).mean()) for name, values in measures.items()}, videos
+
+    def write(self, folder: Path, step: int, videos: list[np.ndarray]) -> None:
+        """Writes FOLDER/STEP/INDEX.mp4, or .png where there is one frame."""
+        if jax.process_index():
+            return
+        for index, video in enumerate(videos):
+            place = folder / f"{step:07d}" / f"{index:02d}"
+            if len(video) == 1:
+                write_image(place.with_suffix(".png"), video[0])
+            else:
+                write_video(place.with_suffix(".mp4"), video, self.fps)
+
+
+def make_sampler(
+    network: Network, steps: int, guidance_scale: float
+) -> Callable[[Flat, Flat, Batch, jax.Array], jax.Array]:
+    """The sampler of a batch: DDIM on the schedule trained on, classifier-free guidance, one window.
+
+    Returns:
+      (trained parameters, frozen parameters, batch, key) -> (B, F, H, W, 3) uint8.
+    """
+    schedule = Schedule.of(network.config.training)
+    path = SamplingPath.of(schedule, steps)
+    scale = network.config.vae.scaling_factor
+
+    def sample(trained: Flat, frozen: Flat, batch: Batch, key: jax.Array) -> jax.Array:
+        champ = network.merge(trained, frozen)
+        reference = champ.vae.encode(2 * unit_range(batch["reference"]) - 1).mode().astype(jnp.float32) * scale
+        seen = champ.reference(reference, embed(champ, batch["clip_pixels"]))
+        guidance = champ.guide({name: unit_range(pictures) for name, pictures in batch["conditions"].items()})
+        guidance = jnp.concatenate([guidance, guidance])
+        count, frames, height, width, channels = batch["pixels"].shape[0], *guidance.shape[1:4], reference.shape[-1]
+        x = jax.random.normal(key, (count, frames, height, width, channels))
+        timesteps = jnp.asarray(path.timesteps)
+
+        def denoise(x: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
+            times = jnp.broadcast_to(timesteps[i], (2 * count,))
+            both = champ.denoising_unet(jnp.concatenate([x, x]), times, seen, guidance, unconditional=count)
+            blind, guided = jnp.split(both.astype(jnp.float32), 2)
+            prediction = blind + guidance_scale * (guided - blind)
+            denoised = schedule.denoised(prediction, x, jnp.broadcast_to(timesteps[i], (count,)))
+            x, _ = SAMPLERS["ddim"].step(path, i, x, denoised, (), None)
+            return x, None
+
+        x, _ = jax.lax.scan(denoise, x, jnp.arange(steps))
+        pictures = champ.vae.decode(x.reshape(-1, height, width, channels) / scale).astype(jnp.float32)
+        pictures = jnp.round(255 * jnp.clip(pictures / 2 + 0.5, 0, 1)).astype(jnp.uint8)
+        return pictures.reshape(count, frames, *pictures.shape[1:])
+
+    return sample

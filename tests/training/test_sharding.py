@@ -1,0 +1,94 @@
+"""Meshes, rules, and where states are born."""
+
+import dataclasses
+import math
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from champ_jax.errors import InputError
+from champ_jax.models.champ import ChampConfig
+from champ_jax.training import initialise
+from champ_jax.training.config import base, smoke
+from champ_jax.training.optimizer import make_optimizer
+from champ_jax.training.parameters import Network
+from champ_jax.training.sharding import MAX_WHOLE, check_batch, make_mesh, parameter_shardings, shard_batch, spec_of
+from champ_jax.training.step import StepOptions
+
+MODEL = dataclasses.replace(ChampConfig.from_json(smoke().model.to_dict()), motion=None)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return Network.build(MODEL, "stage1")
+
+
+@pytest.mark.parametrize(
+    ("data", "fsdp", "numbers"),
+    [(3, 4, "needs 12 devices, there are 8"), (0, 3, "3 does not divide the 8"), (4, 0, "fsdp=0"), (-1, 1, "data=-1")],
+)
+def test_meshes_that_do_not_fit_are_refused_with_the_numbers(data, fsdp, numbers):
+    with pytest.raises(InputError, match=numbers):
+        make_mesh(data, fsdp)
+
+
+def test_mesh_takes_what_there_is():
+    assert dict(make_mesh(0, 2).shape) == {"data": 4, "fsdp": 2}
+    assert dict(make_mesh(0, 1, jax.devices()[:1]).shape) == {"data": 1, "fsdp": 1}
+
+
+def test_batches_that_do_not_spread_are_refused_with_the_numbers():
+    mesh = make_mesh(4, 2)
+    check_batch(mesh, 16, 2)
+    with pytest.raises(InputError, match=r"batch_size=12 is not a multiple of 8 devices.*take 16"):
+        check_batch(mesh, 12, 1)
+    with pytest.raises(InputError, match=r"2 accumulated pieces.*take 16"):
+        check_batch(mesh, 8, 2)
+
+
+def test_every_kernel_is_split_and_nothing_large_is_whole(network):
+    mesh = make_mesh(2, 4)
+    for name, sharding in parameter_shardings(network.shapes, mesh).items():
+        shape = network.shapes[name].shape
+        if name.endswith((".kernel", ".embedding")) and shape[-1] % 4 == 0:
+            assert sharding.spec == PartitionSpec(*[None] * (len(shape) - 1), "fsdp"), name
+        else:
+            assert sharding.spec == PartitionSpec(), name
+            assert math.prod(shape) <= MAX_WHOLE
+
+
+def test_large_tensors_that_do_not_divide_and_unknown_ones_are_named():
+    mesh = make_mesh(1, 8)
+    assert spec_of("denoising_unet.conv_out.kernel", (3, 3, 320, 4), mesh) == PartitionSpec()
+    with pytest.raises(InputError, match=r"a\.b\.kernel .*mesh\.fsdp=8 does not divide 1025"):
+        spec_of("a.b.kernel", (2048, 1025), mesh)
+    with pytest.raises(InputError, match=r"a\.mystery: no sharding rule"):
+        spec_of("a.mystery", (4,), mesh)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor"])
+def test_optimizer_state_lives_where_its_parameters_do(network, name):
+    mesh = make_mesh(4, 2)
+    settings = base().optimizer
+    settings.name = name
+    state = initialise.abstract_state(network, make_optimizer(settings, 10), StepOptions(average_decay=0.9), mesh)
+    specs = {n: spec_of(n, leaf.shape, mesh) for n, leaf in state.params.items()}
+    assert {n: leaf.sharding.spec for n, leaf in state.average.items()} == specs
+    seen = 0
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state.opt_state):
+        parameter = getattr(path[-1], "key", None)
+        if parameter in specs and leaf.shape == state.params[parameter].shape:
+            assert leaf.sharding.spec == specs[parameter]
+            seen += specs[parameter] != PartitionSpec()
+        else:
+            assert leaf.sharding.spec == PartitionSpec()
+    assert seen > 100
+
+
+def test_batches_are_split_over_both_axes():
+    mesh = make_mesh(4, 2)
+    placed = shard_batch({"pixels": np.arange(16 * 3, dtype=np.uint8).reshape(16, 3)}, mesh)["pixels"]
+    assert {shard.data.shape for shard in placed.addressable_shards} == {(2, 3)}
+    np.testing.assert_array_equal(placed, np.arange(48).reshape(16, 3))
