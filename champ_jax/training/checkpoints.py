@@ -13,6 +13,7 @@ that a kill cut short is not seen again.
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import logging
 import os
@@ -239,39 +240,65 @@ def is_workdir(path: str | os.PathLike) -> bool:
     return (Path(path) / MODEL).is_file() and (Path(path) / CHECKPOINTS).is_dir()
 
 
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """A checkpoint of a run as inference weights, found but not read.
+
+    Attributes:
+      model: whose inference schedule is the one it was trained on. `motion` is None for a stage-1 run that was given no
+        motion modules.
+      step: of the checkpoint.
+      folders: that hold the arrays.
+    """
+
+    model: ChampConfig
+    step: int
+    folders: tuple[Path, ...]
+
+    @classmethod
+    def find(cls, workdir: str | os.PathLike, step: int | None = None, *, average: bool = True) -> "Snapshot":
+        """The checkpoint of `step`, None: the newest; `average` takes the parameters' moving average, if there is one.
+
+        Raises:
+          InputError: no work folder, or no checkpoint (of that step) in it.
+        """
+        workdir = Path(workdir).absolute()
+        model = read_model(workdir)
+        steps = sorted(int(path.name) for path in (workdir / CHECKPOINTS).glob("*") if path.name.isdecimal())
+        if not steps:
+            raise InputError(f"{workdir}: the run has saved no checkpoint yet")
+        if step is not None and step not in steps:
+            raise InputError(f"{workdir}: has no checkpoint of step {step}; it has {', '.join(map(str, steps))}")
+        step = steps[-1] if step is None else step
+        place = workdir / CHECKPOINTS / str(step)
+        trained = place / "average" if average and (place / "average").is_dir() else place / "params"
+        folders = (workdir / INITIAL / "frozen", workdir / INITIAL / "carried", trained)
+        model = dataclasses.replace(model, inference=model.training)
+        return cls(model, step, tuple(folder for folder in folders if folder.is_dir()))
+
+    @property
+    def identity(self) -> str:
+        """A hash that no other checkpoint has, a copy of this one excepted: Orbax draws its files' names at random."""
+        total = hashlib.sha256(f"{self.model}\n".encode())
+        for folder in self.folders:
+            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+                total.update(f"{folder.name}/{path.relative_to(folder)} {path.stat().st_size}\n".encode())
+        return f"step-{self.step}-{self.folders[-1].name}-{total.hexdigest()}"
+
+    def load(self) -> dict[str, dict[Any, Any]]:
+        """{component: nested dict of numpy arrays} for `nnx.replace_by_pure_dict`; raises InputError if damaged."""
+        arrays: Flat = {}
+        for folder in self.folders:
+            arrays |= _read_arrays(folder)
+        return to_components(arrays)
+
+
 def load_for_inference(
     workdir: str | os.PathLike, step: int | None = None, *, average: bool = True
 ) -> tuple[ChampConfig, dict[str, dict[Any, Any]]]:
-    """A training run as inference weights.
-
-    Args:
-      workdir: its work folder.
-      step: of the checkpoint; None: the newest.
-      average: take the moving average of the trained parameters, if there is one.
-
-    Returns:
-      The model, whose inference schedule is the one it was trained on, and {component: nested dict of numpy arrays}
-      for `nnx.replace_by_pure_dict`. A stage-1 run that was given motion modules gives them back; else there are none
-      (`motion` is None).
-
-    Raises:
-      InputError: no work folder, or no checkpoint (of that step) in it.
-    """
-    workdir = Path(workdir).absolute()
-    model = read_model(workdir)
-    steps = sorted(int(path.name) for path in (workdir / CHECKPOINTS).glob("*") if path.name.isdecimal())
-    if not steps:
-        raise InputError(f"{workdir}: the run has saved no checkpoint yet")
-    if step is not None and step not in steps:
-        raise InputError(f"{workdir}: has no checkpoint of step {step}; it has {', '.join(map(str, steps))}")
-    newest = workdir / CHECKPOINTS / str(steps[-1] if step is None else step)
-    trained = newest / "average" if average and (newest / "average").is_dir() else newest / "params"
-    folders = [workdir / INITIAL / "frozen", workdir / INITIAL / "carried", trained]
-    arrays: Flat = {}
-    for folder in folders:
-        if folder.is_dir():
-            arrays |= _read_arrays(folder)
-    return dataclasses.replace(model, inference=model.training), to_components(arrays)
+    """The model and the weights of a training run; arguments and errors are those of `Snapshot`."""
+    snapshot = Snapshot.find(workdir, step, average=average)
+    return snapshot.model, snapshot.load()
 
 
 def _read_arrays(folder: Path) -> Flat:
