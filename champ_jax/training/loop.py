@@ -114,7 +114,7 @@ class Run:
         objective = Objective(Schedule.of(network.config.training), **config.loss.to_dict())
         step = make_step(network, optimizer, objective, options)
         shardings = initialise.shardings_of(initialise.abstract_state(network, optimizer, options, self.mesh))
-        self._step = jit_step(step, shardings, self.mesh)
+        self._step = jit_step(step, shardings, self.mesh, fast_compile=config.fast_compile)
         return network, state, frozen, batches
 
     def go(self) -> None:
