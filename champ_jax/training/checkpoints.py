@@ -18,6 +18,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -165,12 +166,13 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            if not (isinstance(error, InputError) or is_disk_trouble(error)):
+            reason = _first_line(error) if isinstance(error, InputError) else disk_trouble(error)
+            if reason is None:
                 raise
             good = [done for done in self.steps() if done != step]
             last = f"the last good checkpoint is of step {good[-1]}" if good else "there is no checkpoint yet"
             raise InputError(
-                f"{self.directory}: the checkpoint cannot be written ({_first_line(error)}); {last}. "
+                f"{self.directory}: the checkpoint cannot be written ({reason}); {last}. "
                 "Free some space or mend the folder and run the same command again"
             ) from error
 
@@ -187,13 +189,29 @@ def check_writable(directory: str | os.PathLike) -> None:
         raise InputError(f"{directory}: cannot be written ({error.strerror}); name another --workdir") from error
 
 
-def is_disk_trouble(error: Exception) -> bool:
-    """Whether an exception, or one it came from, tells of a disk that is full, broken or not ours to write."""
+def disk_trouble(error: BaseException | None) -> str | None:
+    """The words in an exception, or one it came from, that tell of a disk that is full, broken or not ours to write."""
     while error is not None:
-        if any(words in str(error) for words in _DISK_TROUBLE):
-            return True
+        for words in _DISK_TROUBLE:
+            if words in str(error):
+                return words
         error = error.__cause__ or error.__context__
-    return False
+    return None
+
+
+def ignore_orphaned_writes() -> None:
+    """For commands: keeps what a failed checkpoint's other writes say off stderr.
+
+    When one array cannot be written, Orbax raises that and closes its event loop; the writes of the other arrays end
+    later, find it closed, and would each print a traceback.
+    """
+    otherwise = sys.unraisablehook
+
+    def hook(event: Any) -> None:
+        if not (isinstance(event.exc_value, RuntimeError) and str(event.exc_value) == "Event loop is closed"):
+            otherwise(event)
+
+    sys.unraisablehook = hook
 
 
 def save_initial(workdir: str | os.PathLike, model: ChampConfig, frozen: Flat, carried: Flat) -> None:
@@ -210,9 +228,10 @@ def save_initial(workdir: str | os.PathLike, model: ChampConfig, frozen: Flat, c
                     checkpointer.save(directory / name, arrays)
                     checkpointer.wait_until_finished()
     except Exception as error:
-        if not is_disk_trouble(error):
+        reason = disk_trouble(error)
+        if reason is None:
             raise
-        raise InputError(f"{directory}: cannot be written ({_first_line(error)})") from error
+        raise InputError(f"{directory}: cannot be written ({reason}); free some space and run again") from error
     with atomic_path(Path(workdir) / MODEL) as path:
         path.write_text(json.dumps(model.to_json(), indent=1) + "\n")
 

@@ -53,7 +53,7 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
     except jax.errors.JaxRuntimeError as error:
         raise _told(error, config) from error
     except OSError as error:
-        if not checkpoints.is_disk_trouble(error):
+        if checkpoints.disk_trouble(error) is None:
             raise
         raise InputError(f"{workdir}: cannot be written ({error}); free some space and run again") from error
 
