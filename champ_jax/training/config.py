@@ -123,7 +123,7 @@ def stage2() -> ConfigDict:
 
 
 def smoke() -> ConfigDict:
-    """A model of 0.4 million parameters on 64x64 pictures: a step of 8 takes about a second on a CPU."""
+    """A model of 0.7 million parameters, of which stage 1 trains 0.4, on 64x64 pictures, in steps of 8: for CPUs."""
     config = base()
     model = ChampConfig(
         unet=UNetConfig(
