@@ -3,12 +3,14 @@
 Without arguments it runs on built-in inputs. docs/animate.md describes every field.
 """
 
+import dataclasses
 import json
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import ml_collections
@@ -21,6 +23,7 @@ from champ_jax.job import Job
 from champ_jax.models.champ import COMPONENTS, ChampConfig
 from champ_jax.pipeline import ChampPipeline, check_dtype
 from champ_jax.progress import Progress
+from champ_jax.training import checkpoints
 from champ_jax.weights.checkpoint import read_config
 
 # Fields that belong to the whole command, not to a job.
@@ -30,7 +33,8 @@ SHARED = ("weights", "dtype", "devices", "deterministic", "jobs", "quiet", "dist
 def get_config() -> ml_collections.ConfigDict:
     """The default configuration of champ_jax.animate."""
     config = ml_collections.ConfigDict()
-    config.weights = ""  # a converted checkpoint directory; empty: the built-in (untrained) model
+    # A converted checkpoint directory or a training work folder; empty: the built-in (untrained) model
+    config.weights = ""
     config.reference = ""  # the picture; empty: the built-in one
     config.motion = ""  # a motion folder, motion.npz or mesh_sequence.npz; empty: the built-in motion
     config.body = ""  # the body model file for a motion.npz; empty: the open body
@@ -75,6 +79,42 @@ def get_config() -> ml_collections.ConfigDict:
     return config
 
 
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Weights that were found but not loaded.
+
+    Attributes:
+      model: its sizes and schedules.
+      identity: a hash for the record.
+      load: makes the pipeline; takes the options of `ChampPipeline`.
+    """
+
+    model: ChampConfig
+    identity: str
+    load: Callable[..., ChampPipeline]
+
+    @classmethod
+    def find(cls, path: str) -> "Weights":
+        """The weights in a converted checkpoint directory or a training work folder; the built-in ones if `path` is ''.
+
+        Raises:
+          InputError: it is neither, or lacks a part.
+        """
+        if not path:
+            return cls(builtin.CONFIG, builtin.CHECKPOINT, _load_builtin)
+        if checkpoints.is_workdir(path):
+            snapshot = checkpoints.Snapshot.find(path)
+            model = snapshot.model
+            return cls(model, snapshot.identity, lambda **options: ChampPipeline(model, snapshot.load(), **options))
+        fields = read_config(path)
+        missing = [name for name in COMPONENTS if name not in fields["components"]]
+        if missing:
+            raise InputError(f"{path}: has no {missing[0]}; convert all of pretrained_models")
+        identity = "+".join(fields["components"][name]["sha256"] for name in COMPONENTS)
+        model = ChampConfig.from_json(fields["model"])
+        return cls(model, identity, lambda **options: ChampPipeline.from_checkpoint(path, **options))
+
+
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
     config, _ = cli.parse_config(argv, get_config, description=__doc__)
@@ -83,17 +123,17 @@ def main(argv: Sequence[str]) -> int:
     if config.jobs:
         return _run_batch(config, progress)
     _name_output(config)
-    model, checkpoint = _describe_weights(config)
-    job = Job.open(config, model, checkpoint)
+    weights = Weights.find(config.weights)
+    job = Job.open(config, weights.model, weights.identity)
     progress.say(f"{job.size}, {config.fps:g} fps")
-    job.run(_load(config, progress), progress)
+    job.run(_load(weights, config, progress), progress)
     progress.say(f"written: {', '.join(str(path) for path in job.outputs.values())}")
     return 0
 
 
 def _run_batch(config: ml_collections.ConfigDict, progress: Progress) -> int:
     """Runs this process's share of the jobs; 0 if all are done, 2 if only bad inputs failed, 1 otherwise."""
-    model, checkpoint = _describe_weights(config)
+    weights = Weights.find(config.weights)
     mine = _read_jobs(config)[jax.process_index() :: jax.process_count()]
     pipeline, jobs, failures, counts = None, [], [], {"done": 0, "skipped": 0, "failed": 0}
 
@@ -104,7 +144,7 @@ def _run_batch(config: ml_collections.ConfigDict, progress: Progress) -> int:
 
     for number, fields in mine:  # all inputs are looked at before anything is compiled
         try:
-            jobs.append((number, Job.open(_job_config(config, number, fields), model, checkpoint)))
+            jobs.append((number, Job.open(_job_config(config, number, fields), weights.model, weights.identity)))
         except InputError as error:
             fail(number, error)
     for number, job in _without_clashes(jobs, fail):
@@ -114,7 +154,7 @@ def _run_batch(config: ml_collections.ConfigDict, progress: Progress) -> int:
             continue
         progress.say(f"job {number}: {job.config.output}, {job.size}")
         try:
-            pipeline = pipeline or _load(config, progress)
+            pipeline = pipeline or _load(weights, config, progress)
             job.run(pipeline, Progress(config.quiet))
             counts["done"] += 1
         except InputError as error:
@@ -203,6 +243,11 @@ def _start_jax(config: ml_collections.ConfigDict) -> None:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(config.compilation_cache))
 
 
+def _load_builtin(**options: Any) -> ChampPipeline:
+    print(builtin.NOTICE, file=sys.stderr)
+    return ChampPipeline(builtin.CONFIG, builtin.weights(), **options)
+
+
 def _name_output(config: ml_collections.ConfigDict) -> None:
     if not config.output:
         names = [Path(path).stem or "built-in" for path in (config.reference, config.motion)]
@@ -211,29 +256,13 @@ def _name_output(config: ml_collections.ConfigDict) -> None:
             config.output = str(Path("results") / folder / "animation.mp4")
 
 
-def _describe_weights(config: ml_collections.ConfigDict) -> tuple[ChampConfig, str]:
-    """The model's config and a hash of its weights, without loading them."""
-    if not config.weights:
-        return builtin.CONFIG, builtin.CHECKPOINT
-    fields = read_config(config.weights)
-    missing = [name for name in COMPONENTS if name not in fields["components"]]
-    if missing:
-        raise InputError(f"{config.weights}: has no {missing[0]}; convert all of pretrained_models")
-    sums = [fields["components"][name]["sha256"] for name in COMPONENTS]
-    return ChampConfig.from_json(fields["model"]), "+".join(sums)
-
-
-def _load(config: ml_collections.ConfigDict, progress: Progress) -> ChampPipeline:
-    options = {
-        "dtype": config.dtype,
-        "devices": jax.local_devices()[: config.devices or None],
-        "compiler_options": {"xla_gpu_deterministic_ops": True} if config.deterministic else None,
-    }
+def _load(weights: Weights, config: ml_collections.ConfigDict, progress: Progress) -> ChampPipeline:
     with progress.stage("load"):
-        if config.weights:
-            return ChampPipeline.from_checkpoint(config.weights, **options)
-        print(builtin.NOTICE, file=sys.stderr)
-        return ChampPipeline(builtin.CONFIG, builtin.weights(), **options)
+        return weights.load(
+            dtype=config.dtype,
+            devices=jax.local_devices()[: config.devices or None],
+            compiler_options={"xla_gpu_deterministic_ops": True} if config.deterministic else None,
+        )
 
 
 if __name__ == "__main__":

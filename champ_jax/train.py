@@ -16,8 +16,10 @@ def main(argv: Sequence[str]) -> int:
     config, options = parse_config(argv, stage1, description=__doc__, options=("workdir",))
     if "workdir" not in options:
         raise InputError("--workdir=DIR: missing; name the folder for checkpoints and logs")
-    from champ_jax.training.loop import train  # JAX and Orbax load after the arguments have been read
+    from champ_jax.training.checkpoints import ignore_orphaned_writes  # JAX and Orbax load after the arguments are read
+    from champ_jax.training.loop import train
 
+    ignore_orphaned_writes()
     train(config, options["workdir"])
     return 0
 

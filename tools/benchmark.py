@@ -4,14 +4,18 @@
   python tools/benchmark.py --model=full --size=512,768                inference at full size, random weights, one GPU
   python tools/benchmark.py --what=conditions --size=512               rendering the motion conditions
   taskset -c 0 python tools/benchmark.py --what=people --size=128      making synthetic people, on one core
+  python tools/benchmark.py --what=training --model=full --size=512,768    optimizer steps, one GPU of 80 GB
+  python tools/benchmark.py --what=training,data --size=512            and whether the data pipeline keeps up with them
 
 Everything is compiled and run once before it counts, waits for the device, and is a median over --repeats runs.
 Memory is the device's peak, or on a CPU what the compiled program holds (arguments, outputs, temporaries). "times as
 fast" compares with the PyTorch reference on one H100, where its figures are known for the same work.
 """
 
+import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from benchmarks.timing import Row, machine, table, write_json
@@ -19,48 +23,81 @@ from benchmarks.timing import Row, machine, table, write_json
 from champ_jax.cli import Parser, run
 from champ_jax.errors import InputError
 
-SUBJECTS = ("inference", "conditions", "people")
+SUBJECTS = ("inference", "conditions", "people", "training", "data")
+# Sides of the toy's pictures.
+SIDES = {"inference": 128, "conditions": 128, "people": 128, "training": 64, "data": 64}
+SECONDS = 10.0  # that the data pipelines are timed for, each
 
 
 def main(argv: Sequence[str]) -> None:
     parser = Parser(prog="benchmark.py", description=__doc__)
     parser.add_argument("--what", default="inference", help=f"one or more of {', '.join(SUBJECTS)}, by commas")
     parser.add_argument("--model", default="full" if jax.default_backend() != "cpu" else "toy", help="full or toy")
-    parser.add_argument("--size", default=None, help="sides of the pictures, by commas (toy 128, full 512)")
+    parser.add_argument("--size", default=None, help="sides of the pictures, by commas (full 512, toy 64 or 128)")
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance_scale", type=float, default=3.5)
     parser.add_argument("--batch", type=int, default=1, help="windows in flight")
     parser.add_argument("--chunk", type=int, default=4, help="frames encoded and decoded at once")
     parser.add_argument("--dtype", default="bfloat16" if jax.default_backend() != "cpu" else "float32")
+    parser.add_argument("--remat", default="full", help="training: none, full, dots or all_dots")
+    parser.add_argument("--cached", action="store_true", help="training: from cached latents")
+    parser.add_argument("--data", default=None, help="data: a dataset; one is made if none is named")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="data: processes (%(default)s)")
     parser.add_argument("--backend", default="jax", help="of the conditions: jax or pyrender")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", default=None, help="a JSON file for settings, machine and rows")
     options = parser.parse_args(argv)
-    sizes = [int(side) for side in (options.size or ("512" if options.model == "full" else "128")).split(",")]
-    rows: list[Row] = []
+    rows: list[Any] = []
+    steps: dict[int, list[Row]] = {}  # measured training steps by size
     for subject in options.what.split(","):
         if subject not in SUBJECTS:
             raise InputError(f"--what={subject}: choose {', '.join(SUBJECTS)}")
-        for size in sizes:
+        default = 512 if options.model == "full" else SIDES[subject]
+        for size in map(int, (options.size or str(default)).split(",")):
             print(f"\n{subject}, {size} x {size}", file=sys.stderr)
-            measured = _measure(subject, size, options)
+            measured, text = _measure(subject, size, options, steps.get(size, []))
             rows += measured
-            print(f"\n### {subject}, {options.model} model, {size} x {size}\n\n{table(measured)}")
+            if subject == "training":
+                steps[size] = measured
+            print(f"\n### {subject}, {options.model} model, {size} x {size}\n\n{text}")
     print("\n" + ", ".join(f"{name} {value}" for name, value in machine().items()))
     if options.output:
         write_json(options.output, rows, vars(options))
 
 
-def _measure(subject: str, size: int, options) -> list[Row]:
+def _measure(subject: str, size: int, options, steps: list[Row]) -> tuple[list[Any], str]:
+    """Rows and their table; `steps` are the training steps of this size, if they were measured."""
     if subject == "conditions":
         from benchmarks import conditions
 
-        return conditions.run(size, options.frames, options.repeats, options.backend)
+        rows = conditions.run(size, options.frames, options.repeats, options.backend)
+        return rows, table(rows)
     if subject == "people":
         from benchmarks import people
 
-        return people.run(size, options.frames, options.repeats)
+        rows = people.run(size, options.frames, options.repeats)
+        return rows, table(rows)
+    if subject == "training":
+        from benchmarks import training
+
+        rows = training.run(
+            options.model,
+            size,
+            frames=options.frames,
+            dtype=options.dtype,
+            remat=options.remat,
+            cached=options.cached,
+            repeats=options.repeats,
+        )
+        return rows, table(rows)
+    if subject == "data":
+        from benchmarks import data
+
+        feeds = data.run(
+            options.data, size, frames=options.frames, workers=options.workers, seconds=SECONDS, steps=steps
+        )
+        return feeds, data.table(feeds)
     from benchmarks import inference
 
     from champ_jax.settings import Settings
@@ -73,7 +110,8 @@ def _measure(subject: str, size: int, options) -> list[Row]:
         batch=options.batch,
         chunk=options.chunk,
     )
-    return inference.run(options.model, size, options.frames, settings, options.dtype, options.repeats)
+    rows = inference.run(options.model, size, options.frames, settings, options.dtype, options.repeats)
+    return rows, table(rows)
 
 
 if __name__ == "__main__":

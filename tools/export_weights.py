@@ -3,22 +3,29 @@
 
   export_weights.py --checkpoint=DIR --output=pretrained_models_out
 
-A tensor goes out in the dtype it once came in where that loses nothing, in float32 otherwise; the VAE's attention has
-the names diffusers uses since 0.18. Needs PyTorch (pip install 'champ_jax[convert]').
+DIR is a checkpoint directory or a training's work folder (its newest checkpoint, averaged parameters if it keeps any).
+A tensor goes out in the dtype it once came in where that loses nothing, in float32 otherwise, as all of a work folder's
+do; the VAE's attention has the names diffusers uses since 0.18. Needs PyTorch (pip install 'champ_jax[convert]').
 """
 
 from collections.abc import Sequence
 
 from champ_jax.cli import Parser, run
-from champ_jax.weights.export import export
+from champ_jax.training import checkpoints
+from champ_jax.weights.export import export, export_trees
 
 
 def main(argv: Sequence[str]) -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("--checkpoint", required=True, help="checkpoint directory")
+    parser.add_argument("--checkpoint", required=True, help="checkpoint directory or training work folder")
     parser.add_argument("--output", required=True, help="folder to write; must not exist")
     arguments = parser.parse_args(argv)
-    for place, dtypes in export(arguments.checkpoint, arguments.output).items():
+    if checkpoints.is_workdir(arguments.checkpoint):
+        model, trees = checkpoints.load_for_inference(arguments.checkpoint)
+        written = export_trees(model.to_json(), trees, arguments.output)
+    else:
+        written = export(arguments.checkpoint, arguments.output)
+    for place, dtypes in written.items():
         print(f"{place}: {', '.join(f'{count} {dtype}' for dtype, count in dtypes.items())}")
     print(f"written: {arguments.output}")
 

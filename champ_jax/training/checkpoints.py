@@ -13,10 +13,12 @@ that a kill cut short is not seen again.
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -164,12 +166,13 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            if not (isinstance(error, InputError) or is_disk_trouble(error)):
+            reason = _first_line(error) if isinstance(error, InputError) else disk_trouble(error)
+            if reason is None:
                 raise
             good = [done for done in self.steps() if done != step]
             last = f"the last good checkpoint is of step {good[-1]}" if good else "there is no checkpoint yet"
             raise InputError(
-                f"{self.directory}: the checkpoint cannot be written ({_first_line(error)}); {last}. "
+                f"{self.directory}: the checkpoint cannot be written ({reason}); {last}. "
                 "Free some space or mend the folder and run the same command again"
             ) from error
 
@@ -186,13 +189,29 @@ def check_writable(directory: str | os.PathLike) -> None:
         raise InputError(f"{directory}: cannot be written ({error.strerror}); name another --workdir") from error
 
 
-def is_disk_trouble(error: Exception) -> bool:
-    """Whether an exception, or one it came from, tells of a disk that is full, broken or not ours to write."""
+def disk_trouble(error: BaseException | None) -> str | None:
+    """The words in an exception, or one it came from, that tell of a disk that is full, broken or not ours to write."""
     while error is not None:
-        if any(words in str(error) for words in _DISK_TROUBLE):
-            return True
+        for words in _DISK_TROUBLE:
+            if words in str(error):
+                return words
         error = error.__cause__ or error.__context__
-    return False
+    return None
+
+
+def ignore_orphaned_writes() -> None:
+    """For commands: keeps what a failed checkpoint's other writes say off stderr.
+
+    When one array cannot be written, Orbax raises that and closes its event loop; the writes of the other arrays end
+    later, find it closed, and would each print a traceback.
+    """
+    otherwise = sys.unraisablehook
+
+    def hook(event: Any) -> None:
+        if not (isinstance(event.exc_value, RuntimeError) and str(event.exc_value) == "Event loop is closed"):
+            otherwise(event)
+
+    sys.unraisablehook = hook
 
 
 def save_initial(workdir: str | os.PathLike, model: ChampConfig, frozen: Flat, carried: Flat) -> None:
@@ -209,9 +228,10 @@ def save_initial(workdir: str | os.PathLike, model: ChampConfig, frozen: Flat, c
                     checkpointer.save(directory / name, arrays)
                     checkpointer.wait_until_finished()
     except Exception as error:
-        if not is_disk_trouble(error):
+        reason = disk_trouble(error)
+        if reason is None:
             raise
-        raise InputError(f"{directory}: cannot be written ({_first_line(error)})") from error
+        raise InputError(f"{directory}: cannot be written ({reason}); free some space and run again") from error
     with atomic_path(Path(workdir) / MODEL) as path:
         path.write_text(json.dumps(model.to_json(), indent=1) + "\n")
 
@@ -239,39 +259,65 @@ def is_workdir(path: str | os.PathLike) -> bool:
     return (Path(path) / MODEL).is_file() and (Path(path) / CHECKPOINTS).is_dir()
 
 
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """A checkpoint of a run as inference weights, found but not read.
+
+    Attributes:
+      model: whose inference schedule is the one it was trained on. `motion` is None for a stage-1 run that was given no
+        motion modules.
+      step: of the checkpoint.
+      folders: that hold the arrays.
+    """
+
+    model: ChampConfig
+    step: int
+    folders: tuple[Path, ...]
+
+    @classmethod
+    def find(cls, workdir: str | os.PathLike, step: int | None = None, *, average: bool = True) -> "Snapshot":
+        """The checkpoint of `step`, None: the newest; `average` takes the parameters' moving average, if there is one.
+
+        Raises:
+          InputError: no work folder, or no checkpoint (of that step) in it.
+        """
+        workdir = Path(workdir).absolute()
+        model = read_model(workdir)
+        steps = sorted(int(path.name) for path in (workdir / CHECKPOINTS).glob("*") if path.name.isdecimal())
+        if not steps:
+            raise InputError(f"{workdir}: the run has saved no checkpoint yet")
+        if step is not None and step not in steps:
+            raise InputError(f"{workdir}: has no checkpoint of step {step}; it has {', '.join(map(str, steps))}")
+        step = steps[-1] if step is None else step
+        place = workdir / CHECKPOINTS / str(step)
+        trained = place / "average" if average and (place / "average").is_dir() else place / "params"
+        folders = (workdir / INITIAL / "frozen", workdir / INITIAL / "carried", trained)
+        model = dataclasses.replace(model, inference=model.training)
+        return cls(model, step, tuple(folder for folder in folders if folder.is_dir()))
+
+    @property
+    def identity(self) -> str:
+        """A hash that no other checkpoint has, a copy of this one excepted: Orbax draws its files' names at random."""
+        total = hashlib.sha256(f"{self.model}\n".encode())
+        for folder in self.folders:
+            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+                total.update(f"{folder.name}/{path.relative_to(folder)} {path.stat().st_size}\n".encode())
+        return f"step-{self.step}-{self.folders[-1].name}-{total.hexdigest()}"
+
+    def load(self) -> dict[str, dict[Any, Any]]:
+        """{component: nested dict of numpy arrays} for `nnx.replace_by_pure_dict`; raises InputError if damaged."""
+        arrays: Flat = {}
+        for folder in self.folders:
+            arrays |= _read_arrays(folder)
+        return to_components(arrays)
+
+
 def load_for_inference(
     workdir: str | os.PathLike, step: int | None = None, *, average: bool = True
 ) -> tuple[ChampConfig, dict[str, dict[Any, Any]]]:
-    """A training run as inference weights.
-
-    Args:
-      workdir: its work folder.
-      step: of the checkpoint; None: the newest.
-      average: take the moving average of the trained parameters, if there is one.
-
-    Returns:
-      The model, whose inference schedule is the one it was trained on, and {component: nested dict of numpy arrays}
-      for `nnx.replace_by_pure_dict`. A stage-1 run that was given motion modules gives them back; else there are none
-      (`motion` is None).
-
-    Raises:
-      InputError: no work folder, or no checkpoint (of that step) in it.
-    """
-    workdir = Path(workdir).absolute()
-    model = read_model(workdir)
-    steps = sorted(int(path.name) for path in (workdir / CHECKPOINTS).glob("*") if path.name.isdecimal())
-    if not steps:
-        raise InputError(f"{workdir}: the run has saved no checkpoint yet")
-    if step is not None and step not in steps:
-        raise InputError(f"{workdir}: has no checkpoint of step {step}; it has {', '.join(map(str, steps))}")
-    newest = workdir / CHECKPOINTS / str(steps[-1] if step is None else step)
-    trained = newest / "average" if average and (newest / "average").is_dir() else newest / "params"
-    folders = [workdir / INITIAL / "frozen", workdir / INITIAL / "carried", trained]
-    arrays: Flat = {}
-    for folder in folders:
-        if folder.is_dir():
-            arrays |= _read_arrays(folder)
-    return dataclasses.replace(model, inference=model.training), to_components(arrays)
+    """The model and the weights of a training run; arguments and errors are those of `Snapshot`."""
+    snapshot = Snapshot.find(workdir, step, average=average)
+    return snapshot.model, snapshot.load()
 
 
 def _read_arrays(folder: Path) -> Flat:

@@ -79,6 +79,7 @@ def base() -> ConfigDict:
     config.frozen_dtype = "bfloat16"  # of the parameters that are not trained
     config.remat = "full"  # 'none', 'full', 'dots', 'all_dots': what the backward pass recomputes
     config.attention = "auto"  # the kernels recommended for the platform, or 'xla'
+    config.fast_compile = False  # on CPU: half the compile time for twice the step's
 
     config.mesh = ConfigDict()
     config.mesh.data = 0  # groups of devices that repeat the parameters; 0: as many as there are
@@ -122,7 +123,7 @@ def stage2() -> ConfigDict:
 
 
 def smoke() -> ConfigDict:
-    """A model of 0.4 million parameters on 64x64 pictures: a step of 8 takes about a second on a CPU."""
+    """A model of 0.7 million parameters, of which stage 1 trains 0.4, on 64x64 pictures, in steps of 8: for CPUs."""
     config = base()
     model = ChampConfig(
         unet=UNetConfig(
@@ -158,6 +159,7 @@ def smoke() -> ConfigDict:
     config.dtype = config.frozen_dtype = "float32"
     config.remat = "none"
     config.attention = "xla"
+    config.fast_compile = True
     config.checkpoint.every = 5
     config.checkpoint.keep_every = 0
     config.validation.every = 0

@@ -53,7 +53,7 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
     except jax.errors.JaxRuntimeError as error:
         raise _told(error, config) from error
     except OSError as error:
-        if not checkpoints.is_disk_trouble(error):
+        if checkpoints.disk_trouble(error) is None:
             raise
         raise InputError(f"{workdir}: cannot be written ({error}); free some space and run again") from error
 
@@ -114,7 +114,7 @@ class Run:
         objective = Objective(Schedule.of(network.config.training), **config.loss.to_dict())
         step = make_step(network, optimizer, objective, options)
         shardings = initialise.shardings_of(initialise.abstract_state(network, optimizer, options, self.mesh))
-        self._step = jit_step(step, shardings, self.mesh)
+        self._step = jit_step(step, shardings, self.mesh, fast_compile=config.fast_compile)
         return network, state, frozen, batches
 
     def go(self) -> None:

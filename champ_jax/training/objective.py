@@ -14,11 +14,10 @@ from champ_jax.diffusion.loss import diffusion_loss, min_snr_weights, sample_noi
 from champ_jax.diffusion.schedules import Schedule
 from champ_jax.errors import InputError
 from champ_jax.models.champ import Champ
+from champ_jax.models.clip import normalise
 
 Batch = dict[str, Any]
 
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 DROP_PER = ("sample", "batch")
 
 
@@ -131,7 +130,7 @@ def _posterior(champ: Champ, pictures: jax.Array) -> tuple[jax.Array, jax.Array]
 
 def embed(champ: Champ, pictures: jax.Array) -> jax.Array:
     """CLIP embeddings (B, D) of bytes (B, 224, 224, 3)."""
-    return champ.image_encoder((unit_range(pictures) - jnp.asarray(CLIP_MEAN)) / jnp.asarray(CLIP_STD))
+    return champ.image_encoder(normalise(pictures))
 
 
 def unit_range(pictures: jax.Array) -> jax.Array:

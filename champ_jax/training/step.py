@@ -135,22 +135,27 @@ def make_step(
     return step
 
 
-def jit_step(step: Callable[..., Any], shardings: TrainState, mesh: Mesh) -> Callable[..., Any]:
-    """`step` jitted for `mesh`: the state is donated and keeps its shardings."""
+def jit_step(
+    step: Callable[..., Any], shardings: TrainState, mesh: Mesh, *, fast_compile: bool = False
+) -> Callable[..., Any]:
+    """`step` jitted for `mesh`: the state is donated and keeps its shardings.
+
+    `fast_compile` takes `fast_compiler_options`.
+    """
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     return jax.jit(
         step,
         donate_argnums=0,
         out_shardings=(shardings, everywhere),
-        compiler_options=compiler_options(mesh.devices.flat[0].platform),
+        compiler_options=fast_compiler_options(mesh.devices.flat[0].platform) if fast_compile else None,
     )
 
 
-def compiler_options(platform: str) -> dict[str, Any] | None:
-    """XLA's options for training on a platform.
+def fast_compiler_options(platform: str) -> dict[str, Any] | None:
+    """XLA's options that compile fastest; None where there are none, on anything but a CPU.
 
-    On a CPU only tiny models are trained, whose step takes LLVM far longer to optimise than it takes to run: half the
-    compile time (42 s of processor time against 85 for the smoke config) for twice the step's (0.6 s against 0.3).
+    They leave LLVM's optimisation out: half the compile time (42 s of processor time against 85 for the smoke config)
+    for twice the step's (0.6 s against 0.3). For a few steps of a tiny model.
     """
     if platform == "cpu":
         return {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}

@@ -1,7 +1,7 @@
 """A checkpoint directory of ours -> the `pretrained_models/` tree that PyTorch users load."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,33 +40,64 @@ def export(checkpoint: str | Path, output: str | Path, *, progress: bool = True)
       InputError: no checkpoint, a damaged one, no space, `output` exists, or PyTorch is not installed.
     """
     config = read_config(checkpoint)
-    components = config["components"]
+    return _export(
+        output,
+        config["model"],
+        {name: fields["parameters"] for name, fields in config["components"].items()},
+        lambda component: load_checkpoint(checkpoint, [component])[1][component],
+        config["sources"],
+        progress,
+    )
+
+
+def export_trees(
+    model: Mapping[str, Any], trees: Mapping[str, Mapping[Any, Any]], output: str | Path, *, progress: bool = True
+) -> dict[str, dict[str, int]]:
+    """The same from memory, all tensors in float32.
+
+    Args:
+      model: ChampConfig.to_json().
+      trees: {component: pure nested dict of arrays}.
+      output, progress: as in `export`, and so are the result and what is raised.
+    """
+    sizes = {name: sum(leaf.size for _, leaf in flatten(tree)) for name, tree in trees.items()}
+    return _export(output, model, sizes, trees.__getitem__, {}, progress)
+
+
+def _export(
+    output: str | Path,
+    model: Mapping[str, Any],
+    sizes: Mapping[str, int],
+    load: Callable[[str], Mapping[Any, Any]],
+    sources: Mapping[str, Any],
+    progress: bool,
+) -> dict[str, dict[str, int]]:
+    """Writes the components of `sizes`, {name: parameters}, that `load` gives by name."""
     try:
         import torch  # noqa: F401, asked for before the work begins
     except ImportError:
         raise InputError(
             f"{output}: writing PyTorch's .pth and .bin files needs PyTorch; pip install 'champ_jax[convert]'"
         ) from None
-    size = sum(component["parameters"] for component in components.values()) * 4
-    require_space(output, int(1.05 * size))
+    require_space(output, int(1.05 * 4 * sum(sizes.values())))
     written: dict[str, dict[str, int]] = {}
     with (
         atomic_path(output, replace=False) as temporary,
-        tqdm(total=sum(c["tensors"] for c in components.values()), unit="tensor", disable=not progress) as bar,
+        tqdm(total=sum(sizes.values()), unit="parameter", unit_scale=True, disable=not progress) as bar,
     ):
-        for component in components:
+        for component, size in sizes.items():
             bar.set_description(component)
-            tree = load_checkpoint(checkpoint, [component])[1][component]
+            tree = load(component)
             arrays = dict(flatten(tree))
             for stem, names in files_of(component, tree).items():
                 place = _PLACES.get(stem, f"champ/{stem}.pth")
-                state = _state_dict(names, arrays, config["sources"].get(stem, {}))
+                state = _state_dict(names, arrays, sources.get(stem, {}))
                 _write(temporary / place, state)
                 written[place] = _count(array.dtype.name for array in state.values())
-                bar.update(len(names))
+            bar.update(size)
         for field, folder in _CONFIGS.items():
             (temporary / folder).mkdir(parents=True, exist_ok=True)
-            (temporary / folder / "config.json").write_text(json.dumps(config["model"][field], indent=2) + "\n")
+            (temporary / folder / "config.json").write_text(json.dumps(model[field], indent=2) + "\n")
     return written
 
 

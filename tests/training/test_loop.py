@@ -27,8 +27,8 @@ def one_step():
     jitted = {}
     make = loop.jit_step
 
-    def once(step, shardings, mesh):
-        return jitted.setdefault(mesh.size, make(step, shardings, mesh))
+    def once(step, shardings, mesh, **options):
+        return jitted.setdefault(mesh.size, make(step, shardings, mesh, **options))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "jit_step", once)
@@ -196,7 +196,7 @@ def test_out_of_memory_names_what_lowers_it(dataset, tmp_path, monkeypatch):
     def exhausted(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.")
 
-    monkeypatch.setattr(loop, "jit_step", lambda *_: exhausted)
+    monkeypatch.setattr(loop, "jit_step", lambda *_, **__: exhausted)
     with pytest.raises(InputError, match=r"out of memory .*optimizer\.accumulate=1.*batch_size=8.*remat=none"):
         train(tiny_config(dataset), tmp_path)
 

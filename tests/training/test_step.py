@@ -17,7 +17,7 @@ from champ_jax.models.guidance import CONDITIONS
 from champ_jax.training.fresh import fresh_value
 from champ_jax.training.objective import Draws, Objective, draw
 from champ_jax.training.parameters import Network, from_components
-from champ_jax.training.step import StepOptions, accumulated_gradients, compiler_options, initial_state, make_step
+from champ_jax.training.step import StepOptions, accumulated_gradients, fast_compiler_options, initial_state, make_step
 
 OBJECTIVE = Objective(Schedule.of(golden_models.CONFIG.training))
 jitted_draw = jax.jit(draw, static_argnums=(1, 2))
@@ -66,7 +66,7 @@ def test_loss_and_gradient_norm_are_the_reference_implementations(stage):
     options = StepOptions()
     optimizer = optax.sgd(1.0)
     step = jax.jit(
-        make_step(network, optimizer, OBJECTIVE, options, draws=known), compiler_options=compiler_options("cpu")
+        make_step(network, optimizer, OBJECTIVE, options, draws=known), compiler_options=fast_compiler_options("cpu")
     )
     state, metrics = step(initial_state(params, optimizer, options), frozen, batch)
     assert abs(float(metrics["loss"]) / float(arrays["loss"]) - 1) < 1e-5

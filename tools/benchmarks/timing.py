@@ -28,6 +28,7 @@ class Row:
       tflop: analytic work of it, None where it is not counted.
       reference_seconds: the PyTorch reference's time for the same on an H100 (README of the benchmark), if known.
       memory: peak bytes on the device, or the compiled program's arguments, outputs and temporaries on a CPU.
+      reference_memory: the PyTorch reference's peak, if known.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Row:
     tflop: float | None = None
     reference_seconds: float | None = None
     memory: int | None = None
+    reference_memory: int | None = None
 
     @property
     def tflops(self) -> float | None:
@@ -104,14 +106,17 @@ def table(rows: list[Row]) -> str:
         return "" if value is None else format(value, form)
 
     lines = [
-        "| work | for | median s | min..max | TFLOP | TFLOP/s | GiB | reference s | times as fast |",
+        "| work | for | median s | min..max | TFLOP | TFLOP/s | GiB | reference s, GiB | times as fast |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         memory = None if row.memory is None else row.memory / 2**30
         cells = [row.name, row.per, f"{row.seconds:.4g}", f"{row.fastest:.4g}..{row.slowest:.4g}"]
         cells += [cell(row.tflop, ".4g"), cell(row.tflops, ".4g"), cell(memory, ".2f")]
-        cells += [cell(row.reference_seconds, ".4g"), cell(row.speedup, ".2f")]
+        reference = cell(row.reference_seconds, ".4g")
+        if row.reference_memory is not None:
+            reference += f", {row.reference_memory / 2**30:.1f}"
+        cells += [reference, cell(row.speedup, ".2f")]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
