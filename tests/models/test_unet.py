@@ -165,7 +165,7 @@ def test_bfloat16_computes_near_float32():
 
 
 def test_remat_changes_nothing_but_memory():
-    """Every policy gives the plain gradients."""
+    """Recomputing whole blocks gives the plain gradients."""
     config = UNetConfig(
         block_out_channels=(32,), attention_levels=(True,), heads=(4,), cross_attention_dim=16, layers_per_block=1
     )
@@ -183,8 +183,6 @@ def test_remat_changes_nothing_but_memory():
         return jax.jit(jax.grad(loss))(params)
 
     plain = gradient("none")
-    for policy in ("full", "dots"):
-        other = gradient(policy)
-        chex.assert_trees_all_close(plain, other, rtol=2e-4, atol=2e-4)
+    chex.assert_trees_all_close(plain, gradient("full"), rtol=2e-4, atol=2e-4)
     with pytest.raises(InputError, match="remat=fulll"):
         UNet(config, remat="fulll", rngs=InitKeys(0))

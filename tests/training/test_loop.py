@@ -201,6 +201,7 @@ def test_out_of_memory_names_what_lowers_it(dataset, tmp_path, monkeypatch):
         train(tiny_config(dataset), tmp_path)
 
 
+@pytest.mark.slow
 def test_sharded_losses_equal_those_of_one_device(finished, dataset, one_step, tmp_path):
     train(tiny_config(dataset, steps=2, mesh__data=4, mesh__fsdp=2), tmp_path)
     np.testing.assert_allclose(losses(tmp_path), losses(finished)[:2], rtol=2e-5)
