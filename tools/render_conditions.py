@@ -3,83 +3,79 @@
   python tools/render_conditions.py --motion=motion.npz --output=DIR
   python tools/render_conditions.py --motion=mesh_sequence.npz --output=DIR
   python tools/render_conditions.py --motion=FOLDER_OF_REFERENCE_NPY --output=DIR --body=SMPL_NEUTRAL.pkl
+  python tools/render_conditions.py --motion=A.npz,B.npz,... --output=DIR --workers=8
 
 DIR becomes a motion folder ({depth,normal,semantic_map,dwpose,mask}/NNNN.png, from 0001) with overview.mp4 beside
-them. A run that was cut off goes on where it was. A mesh sequence has no poses and gets no dwpose.
+them. A run that was cut off goes on where it was. A mesh sequence has no poses and gets no dwpose. Several motions go
+to DIR/A, DIR/B, ..., spread over processes, or over an Apache Beam runner (--runner) whose machines see the same files.
 """
 
+import os
 import sys
-import zipfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from champ_jax.body.importers import import_motion
-from champ_jax.body.smpl import load_body
 from champ_jax.cli import Parser, run
-from champ_jax.conditions import (
-    BACKENDS,
-    CONDITIONS,
-    MeshSequence,
-    RenderedMotion,
-    render_mesh_sequence,
-    render_motion,
-)
-from champ_jax.conditions.folder import OVERVIEW, write_motion_folder, write_overview
+from champ_jax.conditions import BACKENDS, CONDITIONS
+from champ_jax.data.beam import map_items
+from champ_jax.data.rendering import render_folder
 from champ_jax.errors import InputError
-from champ_jax.media import read_image
 
 
 def main(argv: Sequence[str]) -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("--motion", required=True, help="motion.npz, mesh_sequence.npz or a folder of reference .npy")
-    parser.add_argument("--output", required=True, help="the motion folder to write")
+    parser.add_argument(
+        "--motion", required=True, help="motion.npz, mesh_sequence.npz or a folder of reference .npy; several by commas"
+    )
+    parser.add_argument("--output", required=True, help="the motion folder to write, or the folder for several")
     parser.add_argument("--body", help="body file (SMPL_NEUTRAL.pkl, ...); the open body by default")
     parser.add_argument("--backend", default="jax", help=f"one of {', '.join(BACKENDS)}")
     parser.add_argument("--conditions", help=f"comma-separated, of {','.join(CONDITIONS)}; all by default")
     parser.add_argument("--size", help="WxH of the maps; the motion's own by default")
     parser.add_argument("--picture", help="a picture to show the shaded body over in overview.mp4")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes for several (%(default)s)")
+    parser.add_argument("--runner", help="an Apache Beam runner instead of processes of this machine")
+    parser.add_argument("--runner_options", default="", help="Beam's pipeline options, separated by spaces")
     arguments = parser.parse_args(argv)
 
-    picture = None if arguments.picture is None else read_image(arguments.picture)
-    rendered = _open(
-        Path(arguments.motion),
-        arguments.body,
-        backend=arguments.backend,
-        image_size=_size(arguments.size),
-        conditions=None if arguments.conditions is None else arguments.conditions.split(","),
-    )
-    drawn = write_motion_folder(rendered, arguments.output)
-    if drawn or not (Path(arguments.output) / OVERVIEW).is_file():
-        write_overview(arguments.output, rendered, picture)
-    width, height = rendered.image_size
-    print(
-        f"{arguments.output}: {len(rendered)} frames of {', '.join(rendered.conditions)} at {width}x{height}, "
-        f"{drawn} drawn now, {len(rendered) - drawn} there before"
-    )
+    common = {
+        "body": arguments.body,
+        "backend": arguments.backend,
+        "image_size": _size(arguments.size),
+        "conditions": None if arguments.conditions is None else arguments.conditions.split(","),
+        "picture": arguments.picture,
+    }
+    items = [
+        {**common, "motion": motion, "output": output}
+        for motion, output in _outputs(arguments.motion, arguments.output).items()
+    ]
+    scratch = Path(arguments.output).absolute().parent
+    if arguments.runner is not None:
+        scratch.mkdir(parents=True, exist_ok=True)
+    spread = {"workers": arguments.workers, "runner": arguments.runner, "options": arguments.runner_options.split()}
+    for result in map_items(render_folder, items, scratch=scratch, **spread):
+        for note in result["notes"]:
+            print(note, file=sys.stderr)
+        width, height = result["image_size"]
+        frames, drawn = result["frames"], result["drawn"]
+        print(
+            f"{result['output']}: {frames} frames of {', '.join(result['conditions'])} at {width}x{height}, "
+            f"{drawn} drawn now, {frames - drawn} there before"
+        )
 
 
-def _open(path: Path, body: str | None, *, conditions: list[str] | None, **options) -> RenderedMotion:
-    if _is_mesh_sequence(path):
-        if conditions is None:
-            conditions = [name for name in CONDITIONS if name != "dwpose"]
-            print(f"{path}: a mesh sequence has no poses; dwpose is left out", file=sys.stderr)
-        return render_mesh_sequence(MeshSequence.load(path), conditions=conditions, **options)
-    try:
-        motion, notes = import_motion(path)
-    except InputError as error:
-        if " give --" in str(error):  # an option that this command has not
-            raise InputError(f"{error} to tools/import_motion.py, and render what it writes") from error
-        raise
-    for note in notes:
-        print(note, file=sys.stderr)
-    return render_motion(motion, load_body(body), conditions=conditions or CONDITIONS, **options)
-
-
-def _is_mesh_sequence(path: Path) -> bool:
-    if not path.is_file() or not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return {"vertices.npy", "faces.npy"} <= set(archive.namelist())
+def _outputs(motions: str, output: str) -> dict[str, str]:
+    """{motion: its folder}: `output` itself for one, a folder in it, named as the file, for several."""
+    paths = [path for path in motions.split(",") if path]
+    if len(paths) == 1 or Path(motions).exists():
+        return {motions: output}
+    for name, count in Counter(Path(path).stem for path in paths).items():
+        if count > 1:
+            raise InputError(
+                f"--motion: {count} of them are named {name}; their folders would be the same, rename them"
+            )
+    return {path: str(Path(output) / Path(path).stem) for path in paths}
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -301,6 +301,21 @@ def test_the_command_draws_a_mesh_sequence_and_says_what_is_left_out(tmp_path):
     assert (output / OVERVIEW).is_file()
 
 
+def test_several_motions_go_to_folders_of_their_names(tmp_path):
+    copies = [tmp_path / f"{name}.npz" for name in ("one", "two")]
+    for copy in copies:
+        copy.write_bytes(MESH_FILE.read_bytes())
+    output = tmp_path / "maps"
+    done = run_tool(f"--motion={copies[0]},{copies[1]}", f"--output={output}", "--size=128x128", "--workers=1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("2 drawn now") == 2
+    first, second = (sorted((output / name / "normal").iterdir()) for name in ("one", "two"))
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    again = run_tool(f"--motion={copies[0]},{copies[0]}", f"--output={output}", "--workers=1")
+    assert again.returncode == 2
+    assert "2 of them are named one" in again.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
