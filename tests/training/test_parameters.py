@@ -63,6 +63,7 @@ def test_names_go_both_ways():
     assert from_components(nested) == dict.fromkeys(names, 0)
 
 
+@pytest.mark.slow
 def test_fresh_values_are_distributed_as_the_modules_own():
     # One of every kind of layer: building whole networks eagerly takes a minute.
     config = dataclasses.replace(MODEL, conditions=("depth",))

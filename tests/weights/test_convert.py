@@ -237,6 +237,7 @@ def test_sd_and_animatediff_start_training(sd, image_encoder, tmp_path):
     assert "mm_sd_v14.ckpt" in table
 
 
+@pytest.mark.slow
 def test_one_ldm_file(image_encoder, ldm_state, tmp_path):
     """One file, wrapped, no config.json: its sizes are read off the shapes; motion modules are fresh."""
     state = {key: torch.from_numpy(array) for key, array in ldm_state.items()}
