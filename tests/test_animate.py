@@ -90,7 +90,7 @@ def test_the_references_runs_are_repeated_exactly(batch, case):
 
 @pytest.mark.slow
 def test_bfloat16_stays_near_the_reference(common, inputs, tmp_path):
-    """The figures in docs/animate.md (-s prints them): relative error of the final latents, mean absolute error of frames in levels."""
+    """The figures in docs/animate.md (-s prints them): relative error of final latents, levels of frames."""
     jobs = golden_jobs(tmp_path)
     (tmp_path / "jobs.jsonl").write_text("\n".join(map(json.dumps, jobs)))
     arguments = [*common, *inputs, f"--config.jobs={tmp_path / 'jobs.jsonl'}", "--config.dtype=bfloat16"]
