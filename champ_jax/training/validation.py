@@ -55,7 +55,7 @@ class Validator:
         settings = config.validation
         path = settings.path or config.data.path
         # As many samples at a time as there are devices.
-        source = make_batches(config, path, seed=_SEED, batch_size=mesh.size, cached=False, workers=0)
+        source = make_batches(config, path, mesh, seed=_SEED, batch_size=mesh.size, cached=False, workers=0)
         batches = tuple(next(source) for _ in range(-(-settings.samples // mesh.size)))
         source.close()
         sample = make_sampler(network, settings.steps, settings.guidance_scale)
