@@ -106,27 +106,25 @@ def _numbered(address: str, settings: ml_collections.ConfigDict, environment: Ma
             f"distributed: process {process} of {processes} at {address}; set --config.distributed.processes and "
             ".process, or JAX_NUM_PROCESSES and JAX_PROCESS_ID, to N and to 0 ... N-1"
         )
-    return Place("coordinator given", address, processes, process)
+    return Place("coordinator given", address, processes, process, _local_device(environment))
 
 
 def _slurm(environment: Mapping[str, str]) -> Place:
-    """A task of an srun step; several tasks a node take one GPU each."""
+    """A task of an srun step."""
     host = re.match(r"([^,\[]+)(?:\[(\d+))?", environment["SLURM_STEP_NODELIST"])
     if host is None:
         raise InputError(f"SLURM_STEP_NODELIST={environment['SLURM_STEP_NODELIST']}: cannot be read")
-    tasks_here = re.match(r"\d+", environment.get("SLURM_STEP_TASKS_PER_NODE", "1"))
-    several = tasks_here is not None and int(tasks_here[0]) > 1
     return Place(
         "SLURM",
         f"{host[1]}{host[2] or ''}:{_port(_number(environment, 'SLURM_JOB_ID'))}",
         _number(environment, "SLURM_NTASKS"),
         _number(environment, "SLURM_PROCID"),
-        _number(environment, "SLURM_LOCALID") if several else None,
+        _local_device(environment),
     )
 
 
 def _open_mpi(environment: Mapping[str, str]) -> Place:
-    """A rank of mpirun; several ranks a host take one GPU each."""
+    """A rank of mpirun."""
     size, here = (_number(environment, f"OMPI_COMM_WORLD_{name}") for name in ("SIZE", "LOCAL_SIZE"))
     launcher = re.search(r"tcp://([\d.]+)|tcp6://\[([^,\]]+)", environment.get("OMPI_MCA_orte_hnp_uri", ""))
     if size == here:
@@ -146,8 +144,16 @@ def _open_mpi(environment: Mapping[str, str]) -> Place:
         f"{host}:{_port(int(job[0]) >> 12 if job else 0)}",
         size,
         _number(environment, "OMPI_COMM_WORLD_RANK"),
-        _number(environment, "OMPI_COMM_WORLD_LOCAL_RANK") if here > 1 else None,
+        _local_device(environment),
     )
+
+
+def _local_device(environment: Mapping[str, str]) -> int | None:
+    """The one GPU that is this process's, where its launcher has started several on this host."""
+    if _number(environment, "OMPI_COMM_WORLD_LOCAL_SIZE") > 1:
+        return _number(environment, "OMPI_COMM_WORLD_LOCAL_RANK")
+    tasks = re.match(r"\d+", environment.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    return _number(environment, "SLURM_LOCALID") if tasks and int(tasks[0]) > 1 else None
 
 
 def _is_tpu_slice(environment: Mapping[str, str]) -> bool:

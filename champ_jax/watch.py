@@ -155,9 +155,7 @@ def listen(processes: int, token: int, server: socket.socket, timeout: float) ->
     return links
 
 
-def connect(
-    process: int, token: int, addresses: Sequence[tuple[str, int]], timeout: float
-) -> dict[int, socket.socket]:
+def connect(process: int, token: int, addresses: Sequence[tuple[str, int]], timeout: float) -> dict[int, socket.socket]:
     """Another process's link to process 0, at the first address that answers.
 
     Raises:

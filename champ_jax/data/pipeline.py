@@ -100,8 +100,8 @@ def make_batches(
       image_size: (width, height) of the pictures.
       conditions: which ones to read.
       crop, resize, area, box_scale: how pictures become that size (`framing.Framing`).
-      rows: of each batch that this process makes, in ascending order; None: all of them. Every sample depends on its row
-        and the seed alone, so that processes that share out the rows make the batches that one would.
+      rows: of each batch that this process makes, in ascending order; None: all of them. A sample depends on its
+        number and the seed alone, so that processes that share out the rows make the batches that one would.
       workers: processes that read and decode; 0 does it in threads of this one. A program with workers must guard its
         main module (`if __name__ == "__main__"`).
       read_ahead: batches made ahead, by each worker; 0 makes a batch when it is asked for (without workers).

@@ -213,9 +213,13 @@ def kernels(config: ConfigDict, model: ChampConfig, platform: str | None = None)
     """The attention kernels of a run on `platform`; None: JAX's default backend."""
     if config.attention == "xla" or ((platform or jax.default_backend()) == "gpu" and config.dtype == "float32"):
         return AttentionKernels(platform=platform)  # cuDNN computes in 16 bits only
+    return recommended_kernels(platform, tokens=tokens(config, model))
+
+
+def tokens(config: ConfigDict, model: ChampConfig) -> list[int]:
+    """Pixels of the UNet's levels, finest first."""
     width, height = (side // model.vae.downscale for side in config.data.image_size)
-    tokens = [-(-width // 2**level) * -(-height // 2**level) for level in range(model.unet.levels)]
-    return recommended_kernels(platform, tokens=tokens)
+    return [-(-width // 2**level) * -(-height // 2**level) for level in range(model.unet.levels)]
 
 
 def _field(config: ConfigDict, dotted: str) -> float:

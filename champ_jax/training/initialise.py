@@ -78,9 +78,8 @@ def build_network(config: ConfigDict, model: ChampConfig, platform: str | None =
     """What the run trains of `model`; stage 1 leaves its motion modules out."""
     if config.stage == 1:
         model = dataclasses.replace(model, motion=None)
-    return Network.build(
-        model, config.trainable, kernels=kernels(config, model, platform), remat=config.remat, dtype=DTYPES[config.dtype]
-    )
+    chosen = kernels(config, model, platform)
+    return Network.build(model, config.trainable, kernels=chosen, remat=config.remat, dtype=DTYPES[config.dtype])
 
 
 def _sizes(config: ConfigDict) -> ChampConfig:

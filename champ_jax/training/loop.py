@@ -18,7 +18,6 @@ from champ_jax.data.pipeline import Batches
 from champ_jax.diffusion.schedules import Schedule
 from champ_jax.errors import InputError
 from champ_jax.files import atomic_path
-from champ_jax.models.flops import training_step_flops
 from champ_jax.training import checkpoints, initialise
 from champ_jax.training.batches import make_batches
 from champ_jax.training.config import check, check_size
@@ -29,7 +28,7 @@ from champ_jax.training.parameters import Flat, Network
 from champ_jax.training.sharding import check_batch, make_mesh, shard_batch
 from champ_jax.training.step import StepOptions, TrainState, jit_step, make_step
 from champ_jax.training.table import sharding_table
-from champ_jax.training.throughput import Meter, memory_in_use
+from champ_jax.training.throughput import Meter, memory_in_use, useful_flops
 from champ_jax.training.validation import Validator
 
 # What may not differ between a run and its continuation: the state on disk would not fit or not mean the same.
@@ -151,7 +150,7 @@ class Run:
     def go(self) -> None:
         """Takes the steps that are left."""
         config = self.config
-        meter = Meter(config.data.batch_size, _useful_flops(config, self.network))
+        meter = Meter(config.data.batch_size, useful_flops(config, self.network.config))
         # The metrics of a step are read while the next one runs.
         pending: tuple[int, list[str], dict[str, jax.Array]] | None = None
         while self.step < config.steps and not self._should_stop():
@@ -259,20 +258,6 @@ def _of_all_processes(names: list[str]) -> list[str]:
     rows = np.array([name.encode()[:_NAME].ljust(_NAME) for name in names], f"S{_NAME}")
     gathered = multihost_utils.process_allgather(rows.view(np.uint8).reshape(len(names), _NAME))
     return [row.tobytes().decode(errors="replace").rstrip() for row in gathered.reshape(-1, _NAME)]
-
-
-def _useful_flops(config: ConfigDict, network: Network) -> int:
-    """FLOPs of a step by the networks' sizes, without recomputation."""
-    width, height = (side // network.config.vae.downscale for side in config.data.image_size)
-    return training_step_flops(
-        network.config,
-        height,
-        width,
-        stage=config.stage,
-        batch=config.data.batch_size,
-        frames=config.data.frames if config.stage == 2 else 1,
-        conditions=len(config.conditions),
-    )
 
 
 def _at(fields: Mapping[str, Any], dotted: str) -> Any:

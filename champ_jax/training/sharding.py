@@ -144,8 +144,10 @@ gather.defvjp(_gather_forward, _gather_backward)
 
 
 def own_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
-    """The rows of a global batch that lie on this process's devices, ascending. On a TPU slice they need not follow each
-    other: the mesh follows the wires."""
+    """The rows of a global batch that lie on this process's devices, ascending.
+
+    On a TPU slice they need not follow each other: the mesh follows the wires.
+    """
     places = NamedSharding(mesh, BATCH).addressable_devices_indices_map((batch_size,))
     return np.sort(np.concatenate([np.arange(batch_size)[index] for index in places.values()]))
 

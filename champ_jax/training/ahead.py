@@ -1,0 +1,192 @@
+"""Compiles a run's step ahead of time, for devices that need not be there.
+
+Every input is a shape with a sharding; nothing is allocated. The result says what a device's memory would hold and what
+devices would say to each other.
+"""
+
+import dataclasses
+import json
+import os
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
+from jax.typing import DTypeLike
+from ml_collections import ConfigDict
+
+from champ_jax.diffusion.schedules import Schedule
+from champ_jax.errors import InputError
+from champ_jax.files import atomic_path
+from champ_jax.models.champ import ChampConfig
+from champ_jax.training import initialise
+from champ_jax.training.collectives import Collective, parse_collectives
+from champ_jax.training.config import check_size
+from champ_jax.training.objective import Batch, Objective
+from champ_jax.training.optimizer import make_optimizer
+from champ_jax.training.parameters import Network
+from champ_jax.training.sharding import BATCH, check_batch
+from champ_jax.training.step import StepOptions, jit_step, make_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Bytes of one device, as the compiler plans them.
+
+    Attributes:
+      arguments: state, frozen parameters and batch.
+      outputs: the next state and the metrics.
+      aliased: outputs that take the place of arguments (the donated state).
+      temporaries: everything between.
+      program: the program itself.
+    """
+
+    arguments: int
+    outputs: int
+    aliased: int
+    temporaries: int
+    program: int
+
+    @property
+    def total(self) -> int:
+        return self.arguments + self.outputs - self.aliased + self.temporaries + self.program
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """A compiled step.
+
+    Attributes:
+      stage: 1 or 2.
+      devices: kind and number of devices, by name.
+      mesh: its (data, fsdp).
+      batch_size: over all devices.
+      memory: of one device.
+      collectives: of one step and device.
+      tracing: seconds.
+      compiling: seconds.
+    """
+
+    stage: int
+    devices: str
+    mesh: tuple[int, int]
+    batch_size: int
+    memory: Memory
+    collectives: tuple[Collective, ...]
+    tracing: float
+    compiling: float
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes it as JSON."""
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Report":
+        """Reads what `save` wrote; raises InputError if it is something else."""
+        try:
+            fields = json.loads(Path(path).read_text())
+            fields["memory"] = Memory(**fields["memory"])
+            fields["collectives"] = tuple(Collective(**each) for each in fields["collectives"])
+            return cls(**fields | {"mesh": tuple(fields["mesh"])})
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{path}: is no report of tools/compile_for_tpu.py ({error})") from error
+
+
+def tpu_devices(topology: str) -> list[jax.Device]:
+    """The devices of a TPU slice by name, for example 'v5e:4x4' or 'v5p:2x2x2'.
+
+    Raises:
+      InputError: libtpu is missing or does not know the name.
+    """
+    from jax.experimental import topologies
+
+    try:
+        return list(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices)
+    except Exception as error:  # of many kinds
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"--topology={topology}: cannot be described ({reason}); names are like v5e:4x4, v5p:2x2x2, v6e:4x4, and "
+            "libtpu must be installed: pip install 'champ_jax[tpu]'"
+        ) from error
+
+
+def abstract_batch(config: ConfigDict, model: ChampConfig, mesh: Mesh) -> Batch:
+    """A global batch as `champ_jax.data.pipeline` makes it, as jax.ShapeDtypeStructs."""
+    samples, (width, height) = config.data.batch_size, config.data.image_size
+    frames = config.data.frames if config.stage == 2 else 1
+    sharding = NamedSharding(mesh, BATCH)
+
+    def array(*shape: int, dtype: DTypeLike = jnp.uint8) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((samples, *shape), dtype, sharding=sharding)
+
+    batch: Batch = {"conditions": {name: array(frames, height, width, 3) for name in config.conditions}}
+    if config.data.cached:
+        shrink = model.vae.downscale
+        latent = (height // shrink, width // shrink, model.vae.latent_channels)
+        for name, shape in (("latents", (frames, *latent)), ("reference", latent)):
+            batch |= {f"{name}_{kind}": array(*shape, dtype=jnp.float32) for kind in ("mean", "std")}
+        batch["embedding"] = array(model.image_encoder.projection_dim, dtype=jnp.float32)
+        return batch
+    size = model.image_encoder.image_size
+    batch["pixels"], batch["reference"] = array(frames, height, width, 3), array(height, width, 3)
+    batch["clip_pixels"] = array(size, size, 3)
+    return batch
+
+
+def compile_step(config: ConfigDict, network: Network, mesh: Mesh) -> tuple[Report, str]:
+    """Compiles the step of `champ_jax.training.loop`.
+
+    Args:
+      config: of the run.
+      network: what it trains, built for the mesh's platform.
+      mesh: of any devices, described or there.
+
+    Returns:
+      What the compiler says of it, and the program as text.
+
+    Raises:
+      InputError: the batch does not spread over the mesh, or the step does not fit the devices' memory.
+    """
+    check_size(config, network.config)
+    check_batch(mesh, config.data.batch_size, config.optimizer.accumulate)
+    network = network.on(mesh)
+    device = mesh.devices.flat[0]
+    optimizer = make_optimizer(config.optimizer, config.steps)
+    options = StepOptions.of(config, device.platform)
+    state = initialise.abstract_state(network, optimizer, options, mesh)
+    frozen = initialise.abstract_frozen(network, config.frozen_dtype, mesh)
+    objective = Objective(Schedule.of(network.config.training), **config.loss.to_dict())
+    step = jit_step(make_step(network, optimizer, objective, options), initialise.shardings_of(state), mesh)
+    with jax.set_mesh(mesh):
+        began = time.monotonic()
+        lowered = step.lower(state, frozen, abstract_batch(config, network.config, mesh))
+        traced = time.monotonic()
+        try:
+            compiled = lowered.compile()
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            words = " ".join(str(error).split())[:600]
+            raise InputError(f"the step does not fit a device's memory: {words}") from error
+    compiling = time.monotonic() - traced
+    stats, text = compiled.memory_analysis(), compiled.as_text()
+    memory = Memory(
+        stats.argument_size_in_bytes,
+        stats.output_size_in_bytes,
+        stats.alias_size_in_bytes,
+        stats.temp_size_in_bytes,
+        stats.generated_code_size_in_bytes,
+    )
+    report = Report(
+        config.stage,
+        f"{mesh.size} x {device.device_kind}",
+        (mesh.shape["data"], mesh.shape["fsdp"]),
+        config.data.batch_size,
+        memory,
+        parse_collectives(text, mesh.size),
+        traced - began,
+        compiling,
+    )
+    return report, text
