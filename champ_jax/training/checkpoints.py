@@ -327,9 +327,14 @@ def load_for_inference(
 
 
 def _read_arrays(folder: Path) -> Flat:
-    """A flat dict as numpy arrays, whatever devices wrote it."""
+    """A flat dict as numpy arrays, whatever devices wrote it, by this process alone: others may have no use for it."""
+    own = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
+    )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
     try:
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
             names = checkpointer.metadata(folder).item_metadata.tree
             wanted = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names}
             return dict(checkpointer.restore(folder, args=ocp.args.PyTreeRestore(restore_args=wanted)))
