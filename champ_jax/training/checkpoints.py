@@ -34,6 +34,7 @@ from champ_jax.files import atomic_path, require_space
 from champ_jax.models.champ import ChampConfig
 from champ_jax.training.parameters import Flat, to_components
 from champ_jax.training.step import TrainState
+from champ_jax.weights.reader import lone_reader
 
 CHECKPOINTS, INITIAL, CONFIG, MODEL = "checkpoints", "initial", "config.json", "model.json"
 
@@ -327,14 +328,9 @@ def load_for_inference(
 
 
 def _read_arrays(folder: Path) -> Flat:
-    """A flat dict as numpy arrays, whatever devices wrote it, by this process alone: others may have no use for it."""
-    own = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
-    )
-    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    """A flat dict as numpy arrays, whatever devices wrote it."""
     try:
-        with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
+        with lone_reader() as checkpointer:
             names = checkpointer.metadata(folder).item_metadata.tree
             wanted = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names}
             return dict(checkpointer.restore(folder, args=ocp.args.PyTreeRestore(restore_args=wanted)))
