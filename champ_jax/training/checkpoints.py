@@ -34,6 +34,7 @@ from champ_jax.files import atomic_path, require_space
 from champ_jax.models.champ import ChampConfig
 from champ_jax.training.parameters import Flat, to_components
 from champ_jax.training.step import TrainState
+from champ_jax.training.together import wait_for_all
 from champ_jax.weights.reader import lone_reader
 
 CHECKPOINTS, INITIAL, CONFIG, MODEL = "checkpoints", "initial", "config.json", "model.json"
@@ -226,7 +227,7 @@ def save_initial(workdir: str | os.PathLike, model: ChampConfig, frozen: Flat, c
     require_space(directory, size)
     if jax.process_index() == 0:
         shutil.rmtree(directory, ignore_errors=True)
-    multihost_utils.sync_global_devices("initial")
+    wait_for_all("initial")
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             for name, arrays in (("carried", carried), ("frozen", frozen)):
@@ -241,6 +242,7 @@ def save_initial(workdir: str | os.PathLike, model: ChampConfig, frozen: Flat, c
     if jax.process_index() == 0:
         with atomic_path(Path(workdir) / MODEL) as path:
             path.write_text(json.dumps(model.to_json(), indent=1) + "\n")
+    wait_for_all("model")
 
 
 def load_frozen(workdir: str | os.PathLike, like: Mapping[str, jax.ShapeDtypeStruct]) -> Flat:

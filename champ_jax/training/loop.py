@@ -29,6 +29,7 @@ from champ_jax.training.sharding import check_batch, make_mesh, shard_batch
 from champ_jax.training.step import StepOptions, TrainState, jit_step, make_step
 from champ_jax.training.table import sharding_table
 from champ_jax.training.throughput import Meter, memory_in_use, useful_flops
+from champ_jax.training.together import Together
 from champ_jax.training.validation import Validator
 
 # What may not differ between a run and its continuation: the state on disk would not fit or not mean the same.
@@ -134,7 +135,8 @@ class Run:
                 path.write_text(json.dumps(fields, indent=1) + "\n")
         objective = Objective(Schedule.of(network.config.training), **config.loss.to_dict())
         step = make_step(network, optimizer, objective, options)
-        self._step = jit_step(step, initialise.shardings_of(like), self.mesh, fast_compile=config.fast_compile)
+        jitted = jit_step(step, initialise.shardings_of(like), self.mesh, fast_compile=config.fast_compile)
+        self._step = Together(jitted)
         return network, state, frozen, batches
 
     def _describe(

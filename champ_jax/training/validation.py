@@ -23,6 +23,7 @@ from champ_jax.training.objective import Batch, embed, unit_range
 from champ_jax.training.parameters import Flat, Network
 from champ_jax.training.sharding import shard_batch
 from champ_jax.training.step import fast_compiler_options
+from champ_jax.training.together import Together
 
 _SEED = 2**31  # of the set and of its noise, in no run's way
 
@@ -62,7 +63,7 @@ class Validator:
         everywhere = NamedSharding(mesh, PartitionSpec())
         options = fast_compiler_options(mesh.devices.flat[0].platform) if config.fast_compile else None
         jitted = jax.jit(sample, out_shardings=everywhere, compiler_options=options)
-        return cls(batches, jitted, settings.samples, settings.fps, mesh)
+        return cls(batches, Together(jitted), settings.samples, settings.fps, mesh)
 
     def run(self, trained: Flat, frozen: Flat) -> tuple[dict[str, float], list[np.ndarray]]:
         """Samples the set.
