@@ -1,12 +1,14 @@
 """Compiles a run's step ahead of time, for devices that need not be there.
 
 Every input is a shape with a sharding; nothing is allocated. The result says what a device's memory would hold and what
-devices would say to each other.
+devices would say to each other. Both are known once the compiler has optimised and scheduled the program and placed its
+buffers; the machine code, which takes ten times as long, changes neither. `Plan` reads them from the compiler's dump.
 """
 
 import dataclasses
 import json
 import os
+import re
 import time
 from pathlib import Path
 
@@ -29,6 +31,8 @@ from champ_jax.training.parameters import Network
 from champ_jax.training.sharding import BATCH, check_batch
 from champ_jax.training.step import StepOptions, jit_step, make_step
 
+_PLACED = "after_optimizations_after_buffer_assignment"
+
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
@@ -39,7 +43,7 @@ class Memory:
       outputs: the next state and the metrics.
       aliased: outputs that take the place of arguments (the donated state).
       temporaries: everything between.
-      program: the program itself.
+      program: the program itself; 0 where its machine code was not made.
     """
 
     arguments: int
@@ -64,8 +68,8 @@ class Report:
       batch_size: over all devices.
       memory: of one device.
       collectives: of one step and device.
-      tracing: seconds.
-      compiling: seconds.
+      complete: whether machine code was made, too.
+      seconds: to trace and compile so far.
     """
 
     stage: int
@@ -74,8 +78,8 @@ class Report:
     batch_size: int
     memory: Memory
     collectives: tuple[Collective, ...]
-    tracing: float
-    compiling: float
+    complete: bool
+    seconds: float
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes it as JSON."""
@@ -162,7 +166,6 @@ def compile_step(config: ConfigDict, network: Network, mesh: Mesh) -> tuple[Repo
     with jax.set_mesh(mesh):
         began = time.monotonic()
         lowered = step.lower(state, frozen, abstract_batch(config, network.config, mesh))
-        traced = time.monotonic()
         try:
             compiled = lowered.compile()
         except jax.errors.JaxRuntimeError as error:
@@ -170,7 +173,7 @@ def compile_step(config: ConfigDict, network: Network, mesh: Mesh) -> tuple[Repo
                 raise
             words = " ".join(str(error).split())[:600]
             raise InputError(f"the step does not fit a device's memory: {words}") from error
-    compiling = time.monotonic() - traced
+    seconds = time.monotonic() - began
     stats, text = compiled.memory_analysis(), compiled.as_text()
     memory = Memory(
         stats.argument_size_in_bytes,
@@ -179,14 +182,62 @@ def compile_step(config: ConfigDict, network: Network, mesh: Mesh) -> tuple[Repo
         stats.temp_size_in_bytes,
         stats.generated_code_size_in_bytes,
     )
-    report = Report(
+    return make_report(config, mesh, memory, text, complete=True, seconds=seconds), text
+
+
+def make_report(config: ConfigDict, mesh: Mesh, memory: Memory, text: str, *, complete: bool, seconds: float) -> Report:
+    """Of a program `text`."""
+    return Report(
         config.stage,
-        f"{mesh.size} x {device.device_kind}",
+        f"{mesh.size} x {mesh.devices.flat[0].device_kind}",
         (mesh.shape["data"], mesh.shape["fsdp"]),
         config.data.batch_size,
         memory,
         parse_collectives(text, mesh.size),
-        traced - began,
-        compiling,
+        complete,
+        seconds,
     )
-    return report, text
+
+
+class Plan:
+    """The dump of a compilation that goes on in another process: the step's program and its buffers.
+
+    That process needs XLA_FLAGS = `flags` from its start.
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        self._folder = Path(folder)
+        self._size = -1
+
+    @property
+    def flags(self) -> str:
+        return f"--xla_dump_to={self._folder} --xla_dump_hlo_as_text --xla_dump_hlo_module_re=jit_step"
+
+    def poll(self) -> bool:
+        """Whether the compiler has placed all buffers: the program with them, the last file that it writes of this, is
+        there and has not grown since the last call."""
+        before = self._size
+        self._size = sum(path.stat().st_size for path in self._folder.glob(f"*.{_PLACED}.txt"))
+        return 0 < self._size == before
+
+    def read(self) -> tuple[Memory, str]:
+        """A device's memory, and the optimised program."""
+        (program,) = self._folder.glob(f"*.{_PLACED}.txt")
+        (buffers,) = self._folder.glob("*.after_optimizations-buffer-assignment.txt")
+        return read_buffers(buffers.read_text()), program.read_text()
+
+
+def read_buffers(text: str) -> Memory:
+    """The memory in XLA's buffer assignment: its allocations in HBM, which is the space without a color."""
+    sizes = {"argument": 0, "aliased": 0, "output": 0, "temporary": 0}
+    for size, kind in re.findall(r"^allocation \d+: size (\d+), (.*)$", text, re.MULTILINE):
+        if re.match(r"color [1-9]", kind):
+            continue
+        if "parameter" in kind:
+            sizes["argument"] += int(size)
+            sizes["aliased"] += int(size) if "maybe-live-out" in kind else 0
+        else:
+            sizes["output" if "maybe-live-out" in kind else "temporary"] += int(size)
+    return Memory(
+        sizes["argument"], sizes["output"] + sizes["aliased"], sizes["aliased"], sizes["temporary"], program=0
+    )

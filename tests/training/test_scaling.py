@@ -18,7 +18,7 @@ COLLECTIVES = (
     Collective("reduce-scatter", 4, 1, 1600),
     Collective("all-reduce", 8, 1, 400),
 )
-REPORT = Report(1, "8 x TPU v5 lite", (2, 4), 8, Memory(10, 10, 10, 1000, 200), COLLECTIVES, 1.0, 2.0)
+REPORT = Report(1, "8 x TPU v5 lite", (2, 4), 8, Memory(10, 10, 10, 1000, 200), COLLECTIVES, True, 2.0)
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +121,26 @@ def test_the_sharding_is_printed_before_anything_is_allocated(dataset, tmp_path,
     assert bias.split()[1:4] == ["16", "float32", "whole"]
     assert re.search(r"^trained: 0\.\d\d M parameters", out, re.MULTILINE)
     assert re.search(r"^vae\.\S+\.kernel .*fsdp", out, re.MULTILINE)
+
+
+BUFFERS = """BufferAssignment:
+allocation 0: size 1000, parameter 3, shape |f32[250]| at ShapeIndex {}, maybe-live-out:
+ value: <1 p3 @0> (size=1000,offset=0): f32[250]
+allocation 1: size 300, parameter 1, shape |bf16[150]| at ShapeIndex {}:
+allocation 2: size 40, maybe-live-out:
+allocation 3: size 512, thread-local:
+allocation 4: size 8, constant:
+allocation 5: size 7000, preallocated-temp:
+ value: <9 t @0> (size=7000,offset=0): f32[1750]
+allocation 6: size 12, color 2, preallocated-temp:
+allocation 7: size 116462080, color 1, preallocated-temp:
+"""
+
+
+def test_buffers_are_read_as_the_compiler_counts_them():
+    memory = ahead.read_buffers(BUFFERS)
+    assert memory == Memory(arguments=1300, outputs=1040, aliased=1000, temporaries=7520, program=0)
+    assert memory.total == 1300 + 40 + 7520
 
 
 def test_meshes_are_those_that_the_batch_spreads_over():

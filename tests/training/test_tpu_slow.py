@@ -45,7 +45,8 @@ def config(tmp_path_factory):
 def compiled(config, tmp_path_factory):
     """(what the command said, the report's file) of the tiny step on four chips."""
     report = tmp_path_factory.mktemp("report") / "report.json"
-    done = run(f"--config={config}", "--topology=v5e:2x2", "--config.mesh.fsdp=2", f"--report={report}")
+    arguments = (f"--config={config}", "--topology=v5e:2x2", "--config.mesh.fsdp=2", f"--report={report}")
+    done = run(*arguments, "--machine_code=true")
     assert done.returncode == 0, done.stderr
     return done.stdout, report
 
@@ -66,6 +67,18 @@ def test_a_step_compiles_for_a_slice_and_tells_memory_and_collectives(compiled):
     gathered = [one for one in report.collectives if one.kind == "all-gather" and one.group == 2]
     assert sum(one.count for one in gathered) > 50
     assert {one.kind for one in report.collectives} <= {"all-gather", "all-reduce", "reduce-scatter"}
+
+
+def test_the_plan_alone_says_the_same(config, compiled, tmp_path):
+    path = tmp_path / "plan.json"
+    done = run(f"--config={config}", "--topology=v5e:2x2", "--config.mesh.fsdp=2", f"--report={path}")
+    assert done.returncode == 0, done.stderr
+    assert "until its buffers were placed" in done.stdout
+    plan, whole = Report.load(path), Report.load(compiled[1])
+    assert plan.collectives == whole.collectives
+    assert plan.seconds < whole.seconds
+    for field in ("arguments", "temporaries"):
+        assert getattr(plan.memory, field) == pytest.approx(getattr(whole.memory, field), rel=0.1)
 
 
 def test_the_mesh_table_follows_from_the_report(config, compiled):
