@@ -15,6 +15,10 @@ _OPERATION = re.compile(
 _CALL = re.compile(r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _TRIPS = re.compile(r'known_trip_count"?[=:]\{"?n"?[=:]"?(\d+)')
+_LOOP = re.compile(r" while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)")
+_DEFINITION = re.compile(r"^\s*(?:ROOT )?%([\w.\-]+) = .*? ([\w\-]+)\((.*?)\)(?:,|$)")
+# Loops in which the compiler passes pieces of a gradient or a parameter round while it multiplies.
+_WINDOWED = {"windowed_dot_general_body_rs": "reduce-scatter", "windowed_dot_general_body_ag": "all-gather"}
 _HEADER = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\{$")
 
 
@@ -45,8 +49,8 @@ def parse_collectives(text: str, devices: int) -> tuple[Collective, ...]:
     """The collectives in a compiled program (`compiled.as_text()`), by kind and group, the largest first.
 
     One collective that is spread over several fused operations counts once (they share a channel); one inside a loop
-    counts as often as the loop runs, if the compiler knows that. XLA's TPU compiler writes a reduce-scatter as a fusion
-    named all-reduce-scatter.
+    counts as often as the loop runs, as far as its condition says. XLA's TPU compiler writes a reduce-scatter as a
+    fusion named all-reduce-scatter, or as a loop of products and permutations of pieces, each of which counts here.
 
     Args:
       text: the program.
@@ -72,7 +76,11 @@ def parse_collectives(text: str, devices: int) -> tuple[Collective, ...]:
             if found["start"] and kind in ("all-gather", "collective-permute"):
                 sizes = sizes[len(sizes) // 2 :] if kind == "all-gather" else sizes[:1]  # (operands, results)
             group = _group(line, devices)
-            if kind == "reduce-scatter":
+            windowed = next((kind for loop, kind in _WINDOWED.items() if loop in name), None)
+            if kind == "collective-permute" and windowed is not None:
+                # What is permuted is sent whole; of a whole tensor a ring sends all but one piece.
+                kind, sizes = windowed, [size * group // (group - 1) for size in sizes]
+            if found["kind"] == "reduce-scatter":
                 sizes = [group * size for size in sizes]
             elif kind == "all-reduce" and name.startswith("all-reduce-scatter"):
                 kind = "reduce-scatter"
@@ -88,7 +96,7 @@ def _computations(text: str) -> Iterator[tuple[str, list[str]]]:
         header = _HEADER.match(line)
         if header:
             name, lines = header[1], []
-        elif line.startswith("}") and name is not None:
+        elif line.rstrip() == "}" and name is not None:  # strings within a line may be broken, and begin so
             yield name, lines
             name = None
         elif name is not None:
@@ -106,8 +114,9 @@ def _runs(computations: dict[str, list[str]], entry: str) -> Counter[str]:
         calls[name] = Counter()
         for line in lines:
             trips = 1
-            if " while(" in line and (known := _TRIPS.search(line)):
-                trips = int(known[1])
+            if loop := _LOOP.search(line):
+                known = _TRIPS.search(line)
+                trips = int(known[1]) if known else _trips(computations[loop[1]], computations[loop[2]])
             called = _CALL.findall(line)
             for branches in _BRANCHES.findall(line):
                 called += re.findall(r"[\w.\-]+", branches)
@@ -122,6 +131,23 @@ def _runs(computations: dict[str, list[str]], entry: str) -> Counter[str]:
 
     visit(entry, 1)
     return runs
+
+
+def _trips(condition: list[str], body: list[str]) -> int:
+    """How often a loop runs that counts from 0 by a constant up to a constant; 1 where that cannot be seen."""
+    limits = re.findall(r"= [su]32\[\][^=]* constant\((\d+)\)", "\n".join(condition))
+    counter = re.findall(r"= [su]32\[\][^=]* get-tuple-element\(.*?\), index=(\d+)", "\n".join(condition))
+    if len(limits) != 1 or len(counter) != 1:
+        return 1
+    defined = {found[1]: (found[2], found[3]) for found in map(_DEFINITION.match, body) if found}
+    result = next((line for line in body if line.lstrip().startswith("ROOT")), "")
+    outputs = re.findall(r"%([\w.\-]+)", result.partition(" tuple(")[2].partition("), ")[0])
+    if int(counter[0]) >= len(outputs):
+        return 1
+    operation, operands = defined.get(outputs[int(counter[0])], ("", ""))
+    steps = [defined.get(name, ("", ""))[1] for name in re.findall(r"%([\w.\-]+)", operands)]
+    step = next((int(value) for value in steps if value.isdecimal()), 0) if operation == "add" else 0
+    return -(-int(limits[0]) // step) if step else 1
 
 
 def _bytes(dtype: str, shape: str) -> int:

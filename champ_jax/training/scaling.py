@@ -47,6 +47,8 @@ CHIPS = {
     "v6e": Chip(32 * GIB, 918e12, 3200e9 / 8 / 4),  # 3200 Gbit/s over 4 ports
 }
 
+USABLE = 0.95  # of the memory; the rest is for the program and the runtime
+
 # Recomputing the blocks of the trained path costs a forward pass more: a fourth beside forward and two backward.
 RECOMPUTE = 4 / 3
 
@@ -120,7 +122,8 @@ def traffic(report: Report) -> tuple[int, int]:
     on their way back. Gradients that were reduced over both axes count once."""
     _, fsdp = report.mesh
     gathered = sum(one.payload for one in report.collectives if one.kind == "all-gather")
-    scattered = sum(one.payload for one in report.collectives if one.kind == "reduce-scatter")
+    # The loops that scatter a gradient end with permutations outside of them.
+    scattered = sum(one.payload for one in report.collectives if one.kind in ("reduce-scatter", "collective-permute"))
     whole = sum(one.payload for one in report.collectives if one.kind == "all-reduce" and one.group >= fsdp)
     return gathered, scattered + whole
 
@@ -154,7 +157,7 @@ def scaling_table(config: ConfigDict, network: Network, report: Report, utilisat
     lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
     for data, fsdp in meshes((1, 2, 4, 8, 16, 32), config.data.batch_size):
         one = estimate(config, network, report, data, fsdp)
-        fitting = ", ".join(name for name, chip in CHIPS.items() if one.memory < chip.memory) or "none"
+        fitting = ", ".join(name for name, chip in CHIPS.items() if one.memory < USABLE * chip.memory) or "none"
         sizes = [f"{size / GIB:.2f}" for size in (one.state, one.frozen, one.batch, one.temporaries, one.memory)]
         times = [
             f"{1e3 * one.compute_seconds(chip, utilisation):.0f} + {1e3 * one.communication_seconds(chip):.0f}"

@@ -53,11 +53,27 @@ PROGRAM = """HloModule jit_step, is_scheduled=true
   ROOT %less = pred[] compare(%a, %b), direction=LT
 }
 
+%wide.windowed_dot_general_body_rs.clone (t: (bf16[7,8], u32[])) -> (bf16[7,8], u32[]) {
+  %two = u32[]{:T(128)} constant(2)
+  %counter = u32[]{:T(128)} get-tuple-element(%t), index=1
+  %piece = (bf16[7,8]{1,0}, bf16[7,8]{1,0}, u32[], u32[]) collective-permute-start(%x), channel_id=11, source_target_pairs={{0,1},{1,0}}, backend_config="{
+}}"
+  %next = u32[]{:T(128)} add(%counter, %two), metadata={op_name="dot"}
+  ROOT %out = (bf16[7,8]{1,0}, u32[]) tuple(%done, %next), metadata={op_name="dot"}
+}
+
+%limit (t: (bf16[7,8], u32[])) -> pred[] {
+  %four = u32[]{:T(128)} constant(4), metadata={op_name="dot"}
+  %at = u32[]{:T(128)} get-tuple-element(%t), index=1
+  ROOT %under = pred[]{:T(512)} compare(%at, %four), direction=LT
+}
+
 ENTRY %main.1 (p0: bf16[3,3,8,4]) -> f32[] {
   %a = bf16[3,3,8,16]{3,2,1,0} fusion(%p0), kind=kCustom, calls=%fused_step.1
   %b = bf16[3,3,8,16]{3,2,1,0} fusion(%a), kind=kCustom, calls=%fused_step.2
   %c = (f32[8,16]{1,0}, bf16[4]{0}) fusion(%g, %h), kind=kCustom, calls=%all-reduce-scatter.7
   %w = (s32[], f32[2,8]{1,0}) while(%t), condition=%condition, body=%body, backend_config={"known_trip_count":{"n":"7"}}
+  %ring = (bf16[7,8]{1,0}, u32[]) while(%u), condition=%limit, body=%wide.windowed_dot_general_body_rs.clone, metadata={op_name="dot"}
   %start = (f32[4]{0}, f32[16]{0}) all-gather-start(%v), channel_id=9, replica_groups={{0,1,2,3},{4,5,6,7}}, dimensions={0}
   ROOT %sum = f32[] all-reduce(%s), channel_id=10, replica_groups={}, to_apply=%add
 }
@@ -69,12 +85,14 @@ ENTRY %main.1 (p0: bf16[3,3,8,4]) -> f32[] {
     [
         ("all-gather", 4, 2, 2 * 3 * 3 * 8 * 16 + 4 * 16, 0.75),
         ("reduce-scatter", 4, 1, 4 * 8 * 64 + 2 * 16, 0.75),
+        # Pieces of 7 x 8 that go round twice: as much as is sent of a whole gradient of 8/7 the size.
+        ("reduce-scatter", 8, 2, 2 * (2 * 7 * 8 * 8 // 7), 7 / 8),
         ("collective-permute", 8, 7, 7 * 4 * 2 * 8, 1),
         ("all-reduce", 8, 1, 4, 2 * 7 / 8),
     ],
 )
 def test_every_way_of_writing_is_read(kind, group, count, payload, sent):
-    found = {one.kind: one for one in parse_collectives(PROGRAM, 8)}
-    assert len(found) == 4
-    assert found[kind] == Collective(kind, group, count, payload)
-    assert found[kind].sent == pytest.approx(sent * payload)
+    found = {(one.kind, one.group): one for one in parse_collectives(PROGRAM, 8)}
+    assert len(found) == 5
+    assert found[kind, group] == Collective(kind, group, count, payload)
+    assert found[kind, group].sent == pytest.approx(sent * payload)
