@@ -16,7 +16,7 @@ import jax
 import ml_collections
 from ml_collections import config_dict
 
-from champ_jax import builtin, cli
+from champ_jax import builtin, cli, distributed
 from champ_jax.data.motion_folder import CONDITIONS
 from champ_jax.errors import InputError
 from champ_jax.job import Job
@@ -72,10 +72,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.quiet = False
     config.compilation_cache = "~/.cache/champ_jax"  # of GPU and TPU programs; empty: none
 
-    config.distributed = ml_collections.ConfigDict()
-    config.distributed.coordinator = ""  # HOST:PORT, or auto on a cluster JAX knows; jobs are split among processes
-    config.distributed.processes = 1
-    config.distributed.process = 0
+    config.distributed = distributed.defaults()  # jobs are split among processes
     return config
 
 
@@ -118,10 +115,17 @@ class Weights:
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
     config, _ = cli.parse_config(argv, get_config, description=__doc__)
-    _start_jax(config)
+    with distributed.joined(config.distributed):
+        return _run(config)
+
+
+def _run(config: ml_collections.ConfigDict) -> int:
+    _settle(config)
     progress = Progress(config.quiet)
     if config.jobs:
         return _run_batch(config, progress)
+    if jax.process_count() > 1:
+        raise InputError(f"{jax.process_count()} processes share out the jobs of --config.jobs=FILE; it names none")
     _name_output(config)
     weights = Weights.find(config.weights)
     job = Job.open(config, weights.model, weights.identity)
@@ -222,13 +226,8 @@ def _without_clashes(jobs: list[tuple[int, Job]], fail) -> list[tuple[int, Job]]
     return kept
 
 
-def _start_jax(config: ml_collections.ConfigDict) -> None:
-    """Joins the other hosts if there are any, and settles what depends on the device."""
-    distributed = config.distributed
-    if distributed.coordinator == "auto":
-        jax.distributed.initialize()
-    elif distributed.coordinator:
-        jax.distributed.initialize(distributed.coordinator, distributed.processes, distributed.process)
+def _settle(config: ml_collections.ConfigDict) -> None:
+    """Settles what depends on the device."""
     on_cpu = jax.default_backend() == "cpu"
     with config.unlocked():
         if config.dtype == "auto":

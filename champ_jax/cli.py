@@ -8,6 +8,7 @@ import difflib
 import importlib.util
 import json
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -42,16 +43,21 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
     warnings.showwarning = show
     try:
         status = main(list(sys.argv[1:] if argv is None else argv))
-    except InputError as error:
-        line = " ".join(str(error).split())
-        print(f"error: {line}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        sys.exit(1)
-    except BrokenPipeError:
-        sys.exit(1)
+    except (Exception, KeyboardInterrupt) as error:
+        status = tell(error)
     sys.exit(status or 0)
+
+
+def tell(error: BaseException) -> int:
+    """Says on stderr what ends a command; returns the exit status that goes with it."""
+    if isinstance(error, InputError):
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    if isinstance(error, KeyboardInterrupt):
+        print("error: interrupted", file=sys.stderr)
+    elif not isinstance(error, BrokenPipeError):
+        traceback.print_exception(error)
+    return 1
 
 
 def parse_config(

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from champ_jax.cli import parse_config, run
+from champ_jax.distributed import joined
 from champ_jax.errors import InputError
 from champ_jax.evaluation import published, report, sheet, videos, warping, weights
 from champ_jax.evaluation.config import get_config
@@ -48,8 +49,6 @@ def evaluate(config: ConfigDict) -> dict:
     output = Path(config.output)
     if output.suffix != ".json":
         raise InputError(f"--config.output={output}: name a .json file")
-    if config.distributed:
-        jax.distributed.initialize()
     networks, absent = _networks(config.weights, metrics)
     pairs, remarks = videos.match_videos(
         videos.find_videos(config.predictions, "predictions"),
@@ -133,7 +132,12 @@ def _write(
 
 def main(argv: Sequence[str]) -> None:
     config, _ = parse_config(argv, get_config, description=__doc__)
-    content = evaluate(config)
+    with joined(config.distributed):
+        _print(config, evaluate(config))
+
+
+def _print(config: ConfigDict, content: dict) -> None:
+    """The metrics, by the first process alone."""
     if jax.process_index() == 0:
         for name, value in content["metrics"].items():
             print(f"{name:14s} {value:.6g}")

@@ -1,12 +1,14 @@
 """Trains Champ, or goes on with a training: python -m champ_jax.train --config=configs/stage1.py --workdir=DIR
 
 The work folder gets config.json, metrics.jsonl, checkpoints/, samples/ and TensorBoard's event files. Run the same
-command again to go on from the newest checkpoint; SIGTERM saves one and ends the run with status 0.
+command again to go on from the newest checkpoint; SIGTERM saves one and ends the run with status 0. Started on many
+hosts at once it is one run (docs/launch.md).
 """
 
 from collections.abc import Sequence
 
 from champ_jax.cli import parse_config, run
+from champ_jax.distributed import joined
 from champ_jax.errors import InputError
 from champ_jax.training.config import stage1
 
@@ -20,7 +22,8 @@ def main(argv: Sequence[str]) -> int:
     from champ_jax.training.loop import train
 
     ignore_orphaned_writes()
-    train(config, options["workdir"])
+    with joined(config.distributed, preemption=True):
+        train(config, options["workdir"])
     return 0
 
 

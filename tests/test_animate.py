@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hosts import finish, start_hosts
 from PIL import Image
 
 from champ_jax import animate
@@ -257,21 +258,10 @@ def test_jobs_are_split_among_processes(tmp_path):
     """Two hosts on one machine: each makes its own half of the jobs."""
     jobs = [{"output": str(tmp_path / f"{i}.mp4"), "seed": i, "steps": 1, "frames": "0:4"} for i in range(3)]
     (tmp_path / "jobs.jsonl").write_text("\n".join(map(json.dumps, jobs)))
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
     command = [sys.executable, "-m", "champ_jax.animate", f"--config.jobs={tmp_path / 'jobs.jsonl'}"]
-    command += ["--config.distributed.coordinator=localhost:18431", "--config.distributed.processes=2"]
-    hosts = [
-        subprocess.Popen(
-            [*command, f"--config.distributed.process={i}"],
-            cwd=tmp_path,
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for i in range(2)
-    ]
-    errors = [host.communicate()[1] for host in hosts]
-    assert [host.returncode for host in hosts] == [0, 0], errors
-    assert "jobs: 2 done" in errors[0]
-    assert "jobs: 1 done" in errors[1]
+    outputs = finish(start_hosts(command, 2, 2))
+    assert "jobs: 2 done" in outputs[0]
+    assert "jobs: 1 done" in outputs[1]
     assert all((tmp_path / f"{i}.mp4").is_file() for i in range(3))
+    for i in range(3):  # each on its own host's devices
+        assert json.loads((tmp_path / f"{i}.json").read_text())["device"]["count"] == 2

@@ -85,8 +85,7 @@ def make_batches(
     resize: str = "cover",
     area: tuple[float, float] = (0.9, 1.0),
     box_scale: tuple[float, float] = (0.8, 1.2),
-    shard_index: int = 0,
-    shard_count: int = 1,
+    rows: Sequence[int] | None = None,
     workers: int = 0,
     read_ahead: int = 2,
     cached: bool = False,
@@ -101,8 +100,8 @@ def make_batches(
       image_size: (width, height) of the pictures.
       conditions: which ones to read.
       crop, resize, area, box_scale: how pictures become that size (`framing.Framing`).
-      shard_index, shard_count: this process and how many there are. Process p of n has rows pB/n ... (p+1)B/n - 1, the
-        ones `jax.make_array_from_process_local_data` puts there.
+      rows: of each batch that this process makes, in ascending order; None: all of them. A sample depends on its
+        number and the seed alone, so that processes that share out the rows make the batches that one would.
       workers: processes that read and decode; 0 does it in threads of this one. A program with workers must guard its
         main module (`if __name__ == "__main__"`).
       read_ahead: batches made ahead, by each worker; 0 makes a batch when it is asked for (without workers).
@@ -112,8 +111,8 @@ def make_batches(
       InputError: there is no dataset, it lacks a condition or the cache, no video is long enough, or settings
         contradict each other.
     """
-    if batch_size < 1 or batch_size % shard_count:
-        raise InputError(f"batch_size={batch_size}: must divide by the number of processes, {shard_count}")
+    if batch_size < 1:
+        raise InputError(f"batch_size={batch_size}: must be 1 or more")
     if not 0 <= seed < 2**32:
         raise InputError(f"seed={seed}: must lie in 0 ... 2**32 - 1")
     if workers < 0 or read_ahead < 0:
@@ -124,7 +123,7 @@ def make_batches(
     return Batches(
         loader,
         batch_size=batch_size,
-        shard=(shard_index, shard_count),
+        rows=range(batch_size) if rows is None else rows,
         workers=workers,
         read_ahead=read_ahead,
     )
@@ -262,17 +261,15 @@ def collate(samples: Sequence[Batch]) -> Batch:
 class _Numbers:
     """The numbers of the samples that a process loads, one after the other from `start` on."""
 
-    def __init__(self, start: int, batch_size: int, shard: tuple[int, int]):
-        self._start, self._batch_size = start, batch_size
-        self._rows = batch_size // shard[1]
-        self._first = shard[0] * self._rows
+    def __init__(self, start: int, batch_size: int, rows: Sequence[int]):
+        self._start, self._batch_size, self._rows = start, batch_size, rows
 
     def __len__(self) -> int:
         return _ENDLESS
 
     def __getitem__(self, position: int) -> int:
-        batch, row = divmod(position, self._rows)
-        return self._start + batch * self._batch_size + self._first + row
+        batch, place = divmod(position, len(self._rows))
+        return self._start + batch * self._batch_size + int(self._rows[place])
 
 
 class Batches(grain.DatasetIterator):
@@ -282,10 +279,10 @@ class Batches(grain.DatasetIterator):
     """
 
     def __init__(
-        self, load: Callable[[int], Batch], *, batch_size: int, shard: tuple[int, int], workers: int, read_ahead: int
+        self, load: Callable[[int], Batch], *, batch_size: int, rows: Sequence[int], workers: int, read_ahead: int
     ):
         super().__init__()
-        self._load, self._batch_size, self._shard = load, batch_size, shard
+        self._load, self._batch_size, self._rows = load, batch_size, rows
         self._workers, self._read_ahead = workers, read_ahead
         self._next = 0
         self._iterator: grain.DatasetIterator | None = None
@@ -337,9 +334,9 @@ class Batches(grain.DatasetIterator):
             self._iterator = None
 
     def _dataset(self) -> grain.IterDataset:
-        numbers = _Numbers(self._next, self._batch_size, self._shard)
+        numbers = _Numbers(self._next, self._batch_size, self._rows)
         batches = grain.MapDataset.source(numbers).map(self._load)
-        batches = batches.batch(self._batch_size // self._shard[1], batch_fn=collate)
+        batches = batches.batch(len(self._rows), batch_fn=collate)
         threads = 0 if self._workers else self._read_ahead
         batches = batches.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads))
         if not self._workers:

@@ -2,6 +2,8 @@
 
 import ml_collections
 
+from champ_jax import distributed
+
 
 def get_config() -> ml_collections.ConfigDict:
     """Scores predictions against ground truth by the correct protocol."""
@@ -17,5 +19,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.worst_frames = 8  # on the page of the worst frames; 0 for no page
     config.resamples = 1000  # of the bootstrap over videos; 0 for no intervals
     config.published = ml_collections.config_dict.placeholder(str)  # others' table to print: tiktok, unseen, ...
-    config.distributed = False  # several hosts: each measures its share of the videos (jax.distributed)
+    config.distributed = distributed.defaults()  # several hosts: each measures its share of the videos
     return config

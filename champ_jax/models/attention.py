@@ -9,6 +9,7 @@ Kernels, chosen explicitly for every level (`AttentionKernels`) and never replac
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import chex
@@ -23,6 +24,7 @@ from champ_jax.models.layers import Conv1x1, FeedForward, group_norm, layer_norm
 
 KERNELS = ("xla", "cudnn", "splash")
 SPLASH_BLOCK = 128
+SPLASH_BLOCKS = (512, 384, 256, SPLASH_BLOCK)
 # The XLA kernel holds at most this many scores at once, or MIN_QUERIES rows of them where that is more: memory grows
 # with the number of keys, not with queries x keys.
 MAX_SCORES = 2**22
@@ -54,12 +56,16 @@ class AttentionKernels:
         return self.spatial[min(level, len(self.spatial) - 1)]
 
 
-def recommended_kernels(platform: str | None = None, compute_capability: str | None = None) -> AttentionKernels:
+def recommended_kernels(
+    platform: str | None = None, compute_capability: str | None = None, tokens: Sequence[int] | None = None
+) -> AttentionKernels:
     """The kernels DESIGN recommends for a platform at SD 1.5 size (head sizes 40, 80, 160, 160).
 
     Args:
       platform: 'cpu', 'gpu' or 'tpu'; None for JAX's default backend.
       compute_capability: of an NVIDIA GPU, as '9.0'; None asks the first device.
+      tokens: of the UNet's levels, finest first, where they are known: on a TPU splash is taken wherever its blocks
+        divide them. None takes it for the two finest, which they divide at most sizes.
     """
     asked = platform
     platform = platform or jax.default_backend()
@@ -70,6 +76,9 @@ def recommended_kernels(platform: str | None = None, compute_capability: str | N
         coarse = "cudnn" if float(compute_capability) >= 9.0 else "xla"
         return AttentionKernels(("cudnn", "cudnn", coarse, coarse), guidance="cudnn", platform=asked)
     if platform == "tpu":
+        if tokens is not None:
+            spatial = tuple("xla" if count % SPLASH_BLOCK else "splash" for count in tokens)
+            return AttentionKernels(spatial, guidance=spatial[0], platform=asked)
         # The coarse levels have few tokens, often no multiple of splash's 128.
         return AttentionKernels(("splash", "splash", "xla", "xla"), guidance="splash", platform=asked)
     return AttentionKernels(platform=asked)
@@ -206,7 +215,12 @@ def _splash_local(
     _, queries, heads, head_size = query.shape
     keys = key.shape[1]
     mask = splash_attention_mask.MultiHeadMask([splash_attention_mask.FullMask((queries, keys))] * heads)
-    kernel = splash_attention_kernel.make_splash_mha(mask, head_shards=1, q_seq_shards=1, interpret=interpret)
+    # The larger the blocks of queries, the fewer times the keys are read.
+    rows, columns = (next(size for size in SPLASH_BLOCKS if length % size == 0) for length in (queries, keys))
+    blocks = splash_attention_kernel.BlockSizes(rows, columns, columns, rows, columns, columns, rows, columns)
+    kernel = splash_attention_kernel.make_splash_mha(
+        mask, block_sizes=blocks, head_shards=1, q_seq_shards=1, interpret=interpret
+    )
 
     def one(query: jax.Array, key: jax.Array, value: jax.Array, length: jax.Array) -> jax.Array:
         segments = splash_attention_kernel.SegmentIds(

@@ -2,18 +2,20 @@
 
 from typing import Any
 
-import jax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from champ_jax.data.pipeline import Batches, make_stage1, make_stage2
+from champ_jax.training.sharding import own_rows
 
 
-def make_batches(config: ConfigDict, path: str, **changes: Any) -> Batches:
+def make_batches(config: ConfigDict, path: str, mesh: Mesh, **changes: Any) -> Batches:
     """This process's share of the batches of the dataset at `path`.
 
     Args:
       config: of the run.
       path: of the dataset.
+      mesh: that the batches go to; this process reads the rows that its devices get.
       changes: options of `champ_jax.data.pipeline.make_batches` that differ from the config's.
     """
     data = config.data
@@ -29,10 +31,9 @@ def make_batches(config: ConfigDict, path: str, **changes: Any) -> Batches:
         "workers": data.workers,
         "read_ahead": data.read_ahead,
         "cached": data.cached,
-        "shard_index": jax.process_index(),
-        "shard_count": jax.process_count(),
         **changes,
     }
+    options["rows"] = own_rows(mesh, options["batch_size"])
     if config.stage == 1:
         return make_stage1(path, margin=data.margin, **options)
     return make_stage2(path, frames=data.frames, stride=data.stride, **options)

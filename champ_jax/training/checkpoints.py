@@ -19,6 +19,7 @@ import logging
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,15 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from champ_jax.errors import InputError
 from champ_jax.files import atomic_path, require_space
 from champ_jax.models.champ import ChampConfig
 from champ_jax.training.parameters import Flat, to_components
 from champ_jax.training.step import TrainState
+from champ_jax.training.together import wait_for_all
+from champ_jax.weights.reader import lone_reader
 
 CHECKPOINTS, INITIAL, CONFIG, MODEL = "checkpoints", "initial", "config.json", "model.json"
 
@@ -104,7 +108,7 @@ class Checkpoints:
     def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
         """The newest state that can be read, and its progress; None if there is none.
 
-        A checkpoint that cannot be read is told, deleted, and the one before it taken.
+        A checkpoint that cannot be read, be it by one process, is told, deleted, and the one before it taken.
 
         Args:
           like: a state of jax.ShapeDtypeStructs with shardings.
@@ -114,12 +118,14 @@ class Checkpoints:
         """
         damaged = []
         for step in reversed(self.steps()):
+            restored = None
             try:
                 restored = self._restore(step, like)
             except Exception as error:  # Orbax and TensorStore raise many kinds
-                damaged.append(step)
                 reason = _first_line(error)
                 print(f"{self.directory / str(step)}: cannot be read ({reason}); trying the one before", flush=True)
+            if not _all_agree(restored is not None):
+                damaged.append(step)
                 continue
             for broken in damaged:
                 self._manager.delete(broken)
@@ -182,9 +188,8 @@ def check_writable(directory: str | os.PathLike) -> None:
     directory = Path(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        probe = directory / ".writable"
-        probe.write_bytes(b"")
-        probe.unlink()
+        with tempfile.NamedTemporaryFile(dir=directory, prefix=".writable"):
+            pass
     except OSError as error:
         raise InputError(f"{directory}: cannot be written ({error.strerror}); name another --workdir") from error
 
@@ -220,7 +225,9 @@ def save_initial(workdir: str | os.PathLike, model: ChampConfig, frozen: Flat, c
     directory = Path(workdir).absolute() / INITIAL
     size = sum(leaf.nbytes for leaf in [*frozen.values(), *carried.values()])
     require_space(directory, size)
-    shutil.rmtree(directory, ignore_errors=True)
+    if jax.process_index() == 0:
+        shutil.rmtree(directory, ignore_errors=True)
+    wait_for_all("initial")
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             for name, arrays in (("carried", carried), ("frozen", frozen)):
@@ -232,8 +239,10 @@ def save_initial(workdir: str | os.PathLike, model: ChampConfig, frozen: Flat, c
         if reason is None:
             raise
         raise InputError(f"{directory}: cannot be written ({reason}); free some space and run again") from error
-    with atomic_path(Path(workdir) / MODEL) as path:
-        path.write_text(json.dumps(model.to_json(), indent=1) + "\n")
+    if jax.process_index() == 0:
+        with atomic_path(Path(workdir) / MODEL) as path:
+            path.write_text(json.dumps(model.to_json(), indent=1) + "\n")
+    wait_for_all("model")
 
 
 def load_frozen(workdir: str | os.PathLike, like: Mapping[str, jax.ShapeDtypeStruct]) -> Flat:
@@ -323,12 +332,17 @@ def load_for_inference(
 def _read_arrays(folder: Path) -> Flat:
     """A flat dict as numpy arrays, whatever devices wrote it."""
     try:
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        with lone_reader() as checkpointer:
             names = checkpointer.metadata(folder).item_metadata.tree
             wanted = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names}
             return dict(checkpointer.restore(folder, args=ocp.args.PyTreeRestore(restore_args=wanted)))
     except Exception as error:  # Orbax and TensorStore raise many kinds
         raise InputError(f"{folder}: is damaged ({_first_line(error)}); take another checkpoint") from error
+
+
+def _all_agree(here: bool) -> bool:
+    """Whether all processes say so."""
+    return bool(np.all(multihost_utils.process_allgather(np.array(here))))
 
 
 def _items(state: TrainState) -> dict[str, Flat]:

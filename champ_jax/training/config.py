@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from champ_jax import distributed
 from champ_jax.errors import InputError
 from champ_jax.models.attention import AttentionKernels, recommended_kernels
 from champ_jax.models.champ import ChampConfig, ScheduleConfig
@@ -81,9 +82,12 @@ def base() -> ConfigDict:
     config.attention = "auto"  # the kernels recommended for the platform, or 'xla'
     config.fast_compile = False  # on CPU: half the compile time for twice the step's
 
+    config.print_sharding = False  # print every tensor's shape, spec and bytes a device before anything is allocated
     config.mesh = ConfigDict()
     config.mesh.data = 0  # groups of devices that repeat the parameters; 0: as many as there are
     config.mesh.fsdp = 1  # devices that one copy of the parameters is split over
+
+    config.distributed = distributed.defaults()
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 2000  # steps
@@ -187,8 +191,6 @@ def check(config: ConfigDict) -> None:
             raise InputError(f"{field}={_field(config, field)}: must be 0 (never) or more")
     if config.validation.every and (config.validation.samples < 1 or config.validation.steps < 1):
         raise InputError("validation.samples and validation.steps: must be 1 or more")
-    if not config.data.path:
-        raise InputError("data.path: names no dataset; pass --config.data.path=DIR (tools/build_dataset.py makes one)")
     if len(config.data.image_size) != 2:
         raise InputError(f"data.image_size={config.data.image_size}: give width,height")
     if config.stage == 1 and config.init_motion:
@@ -207,11 +209,17 @@ def check_size(config: ConfigDict, model: ChampConfig) -> None:
         )
 
 
-def kernels(config: ConfigDict) -> AttentionKernels:
-    """The attention kernels of a run."""
-    if config.attention == "xla" or (jax.default_backend() == "gpu" and config.dtype == "float32"):
-        return AttentionKernels()  # cuDNN computes in 16 bits only
-    return recommended_kernels()
+def kernels(config: ConfigDict, model: ChampConfig, platform: str | None = None) -> AttentionKernels:
+    """The attention kernels of a run on `platform`; None: JAX's default backend."""
+    if config.attention == "xla" or ((platform or jax.default_backend()) == "gpu" and config.dtype == "float32"):
+        return AttentionKernels(platform=platform)  # cuDNN computes in 16 bits only
+    return recommended_kernels(platform, tokens=tokens(config, model))
+
+
+def tokens(config: ConfigDict, model: ChampConfig) -> list[int]:
+    """Pixels of the UNet's levels, finest first."""
+    width, height = (side // model.vae.downscale for side in config.data.image_size)
+    return [-(-width // 2**level) * -(-height // 2**level) for level in range(model.unet.levels)]
 
 
 def _field(config: ConfigDict, dotted: str) -> float:

@@ -44,8 +44,12 @@ class Initial:
     notes: tuple[str, ...]
 
 
-def load_initial(config: ConfigDict) -> Initial:
+def load_initial(config: ConfigDict, platform: str | None = None) -> Initial:
     """Reads `config.init` and `config.init_motion` and says what the run trains.
+
+    Args:
+      config: of the run.
+      platform: to build the network for; None: JAX's default backend.
 
     Raises:
       InputError: no such weights, weights that contradict `config.model` or the network; names what.
@@ -64,19 +68,18 @@ def load_initial(config: ConfigDict) -> Initial:
         sizes = dataclasses.replace(sizes, motion=MotionConfig())
     schedule = ScheduleConfig(**config.schedule.to_dict())
     sizes = dataclasses.replace(sizes, conditions=tuple(config.conditions), inference=schedule, training=schedule)
-    network = build_network(config, sizes)
+    network = build_network(config, sizes, platform)
     arrays, carried, notes = _fit(network, arrays, config.init)
     has_motion = config.stage == 2 or any(MOTION in name for name in carried)
     return Initial(sizes if has_motion else network.config, network, arrays, carried, notes)
 
 
-def build_network(config: ConfigDict, model: ChampConfig) -> Network:
+def build_network(config: ConfigDict, model: ChampConfig, platform: str | None = None) -> Network:
     """What the run trains of `model`; stage 1 leaves its motion modules out."""
     if config.stage == 1:
         model = dataclasses.replace(model, motion=None)
-    return Network.build(
-        model, config.trainable, kernels=kernels(config), remat=config.remat, dtype=DTYPES[config.dtype]
-    )
+    chosen = kernels(config, model, platform)
+    return Network.build(model, config.trainable, kernels=chosen, remat=config.remat, dtype=DTYPES[config.dtype])
 
 
 def _sizes(config: ConfigDict) -> ChampConfig:

@@ -20,7 +20,7 @@ METRICS = "metrics.jsonl"
 class Logs:
     """The logs of a run from step `start` on; `close()` when done."""
 
-    def __init__(self, workdir: Path, *, start: int, steps: int, every: int):
+    def __init__(self, workdir: Path, *, start: int, steps: int, every: int, silent: bool = False):
         """Opens WORKDIR/metrics.jsonl and an event file.
 
         Lines of steps after `start`, which a run that was cut short wrote after its last checkpoint, are taken out:
@@ -31,7 +31,11 @@ class Logs:
           start: steps already taken.
           steps: of the whole run.
           every: steps between printed lines where stderr is no terminal.
+          silent: writes and prints nothing: for all processes of a run but the first.
         """
+        self._silent = silent
+        if silent:
+            return
         from tensorboardX import SummaryWriter
 
         path = workdir / METRICS
@@ -51,6 +55,8 @@ class Logs:
           metrics: what goes on file; numbers go to TensorBoard too. Numbers that are not finite become null.
           shown: what the progress line says.
         """
+        if self._silent:
+            return
         line = {"step": step, **{name: _jsonable(value) for name, value in metrics.items()}}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
@@ -66,6 +72,8 @@ class Logs:
 
     def validation(self, step: int, metrics: Mapping[str, float], videos: Sequence[np.ndarray], fps: float) -> None:
         """Puts validation measures and videos (F, H, W, 3) uint8 into the event file."""
+        if self._silent:
+            return
         for name, value in metrics.items():
             self._events.add_scalar(f"validation/{name}", value, step)
         for index, video in enumerate(videos):
@@ -87,9 +95,13 @@ class Logs:
 
     def say(self, line: str) -> None:
         """Prints a line without breaking the progress bar."""
+        if self._silent:
+            return
         tqdm.write(line, file=sys.stderr)
 
     def close(self) -> None:
+        if self._silent:
+            return
         self._bar.close()
         self._events.close()
         self._file.close()

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+import optax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -15,7 +18,6 @@ from champ_jax.data.pipeline import Batches
 from champ_jax.diffusion.schedules import Schedule
 from champ_jax.errors import InputError
 from champ_jax.files import atomic_path
-from champ_jax.models.flops import training_step_flops
 from champ_jax.training import checkpoints, initialise
 from champ_jax.training.batches import make_batches
 from champ_jax.training.config import check, check_size
@@ -25,11 +27,15 @@ from champ_jax.training.optimizer import make_optimizer
 from champ_jax.training.parameters import Flat, Network
 from champ_jax.training.sharding import check_batch, make_mesh, shard_batch
 from champ_jax.training.step import StepOptions, TrainState, jit_step, make_step
-from champ_jax.training.throughput import Meter, memory_in_use
+from champ_jax.training.table import sharding_table
+from champ_jax.training.throughput import Meter, memory_in_use, useful_flops
+from champ_jax.training.together import Together
 from champ_jax.training.validation import Validator
 
 # What may not differ between a run and its continuation: the state on disk would not fit or not mean the same.
 _FIXED = ("stage", "trainable", "seed", "conditions", "model", "schedule", "optimizer.name", "data.batch_size")
+
+_NAME = 256  # bytes of a sample's name at most, where processes exchange them
 
 
 def train(config: ConfigDict, workdir: str | Path) -> None:
@@ -43,6 +49,8 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
       InputError: the config, the data, the weights or the disk do not allow it; says what to mend.
     """
     check(config)
+    if not config.data.path:
+        raise InputError("data.path: names no dataset; pass --config.data.path=DIR (tools/build_dataset.py makes one)")
     workdir = Path(workdir)
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
     check_batch(mesh, config.data.batch_size, config.optimizer.accumulate)
@@ -64,21 +72,27 @@ class Run:
     def __init__(self, config: ConfigDict, workdir: Path, mesh: Mesh):
         self.config, self.workdir, self.mesh = config, workdir, mesh
         self._terminated = False
+        self._is_first = jax.process_index() == 0
         self.checkpoints = checkpoints.Checkpoints(
             workdir, keep=config.checkpoint.keep, keep_every=config.checkpoint.keep_every
         )
         self.network, self.state, self.frozen, self.batches = self._begin()
         self.step = int(self.state.step)  # steps taken
-        self.logs = Logs(workdir, start=self.step, steps=config.steps, every=config.log_every)
+        self.logs = Logs(
+            workdir, start=self.step, steps=config.steps, every=config.log_every, silent=not self._is_first
+        )
         self.validator = Validator.make(config, self.network, mesh) if config.validation.every else None
         self.skipped_names: list[str] = []
 
     def __enter__(self) -> "Run":
-        self._handler = signal.signal(signal.SIGTERM, self._terminate)
+        self._handler = None
+        if jax.process_count() == 1:  # otherwise JAX catches it, see _should_stop
+            self._handler = signal.signal(signal.SIGTERM, self._terminate)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._handler)
+        if self._handler is not None:
+            signal.signal(signal.SIGTERM, self._handler)
         self.logs.close()
         self.batches.close()
         self.checkpoints.close()
@@ -86,44 +100,62 @@ class Run:
     def _terminate(self, number: int, frame: types.FrameType | None) -> None:
         self._terminated = True
 
+    def _should_stop(self) -> bool:
+        """Whether to stop before the next step: SIGTERM has come, to whichever process; all agree on the step."""
+        if jax.process_count() > 1:
+            self._terminated = multihost_utils.reached_preemption_sync_point(self.step)
+        return self._terminated
+
     def _begin(self) -> tuple[Network, TrainState, Flat, Batches]:
         """From the newest checkpoint, or from the config's initial weights."""
         config = self.config
         optimizer = make_optimizer(config.optimizer, config.steps)
-        options = StepOptions(config.seed, config.optimizer.accumulate, config.optimizer.unroll, config.average.decay)
-        batches = make_batches(config, config.data.path)
+        options = StepOptions.of(config)
+        batches = make_batches(config, config.data.path, self.mesh)
         if self.checkpoints.steps():
             _check_continuation(config, self.workdir)
-            network = initialise.build_network(config, checkpoints.read_model(self.workdir))
+            network = initialise.build_network(config, checkpoints.read_model(self.workdir)).on(self.mesh)
             check_size(config, network.config)
-            like = initialise.abstract_state(network, optimizer, options, self.mesh)
+            like, frozen = self._describe(network, optimizer, options)
             state, progress = self.checkpoints.restore(like)
-            frozen = initialise.abstract_frozen(network, config.frozen_dtype, self.mesh)
             frozen = checkpoints.load_frozen(self.workdir, frozen)
             batches.set_state(progress["data"])
-            print(f"{self.workdir}: going on from step {progress['step']}", flush=True)
+            self._print(f"{self.workdir}: going on from step {progress['step']}")
         else:
             initial = initialise.load_initial(config)
-            network = initial.network
+            network = initial.network.on(self.mesh)
             check_size(config, network.config)
             for note in initial.notes:
-                print(note, flush=True)
+                self._print(note)
+            like, _ = self._describe(network, optimizer, options)
             state, frozen = initialise.start(initial, self.workdir, config, optimizer, options, self.mesh)
-        with atomic_path(self.workdir / checkpoints.CONFIG) as path:
-            path.write_text(json.dumps(config.to_dict(), indent=1) + "\n")
+        if self._is_first:
+            with atomic_path(self.workdir / checkpoints.CONFIG) as path:
+                fields = {name: value for name, value in config.to_dict().items() if name != "distributed"}
+                path.write_text(json.dumps(fields, indent=1) + "\n")
         objective = Objective(Schedule.of(network.config.training), **config.loss.to_dict())
         step = make_step(network, optimizer, objective, options)
-        shardings = initialise.shardings_of(initialise.abstract_state(network, optimizer, options, self.mesh))
-        self._step = jit_step(step, shardings, self.mesh, fast_compile=config.fast_compile)
+        jitted = jit_step(step, initialise.shardings_of(like), self.mesh, fast_compile=config.fast_compile)
+        self._step = Together(jitted)
         return network, state, frozen, batches
+
+    def _describe(
+        self, network: Network, optimizer: optax.GradientTransformation, options: StepOptions
+    ) -> tuple[TrainState, Flat]:
+        """State and frozen parameters as shapes with shardings, printed if the config says so."""
+        state = initialise.abstract_state(network, optimizer, options, self.mesh)
+        frozen = initialise.abstract_frozen(network, self.config.frozen_dtype, self.mesh)
+        if self.config.print_sharding:
+            self._print(sharding_table(state, frozen))
+        return state, frozen
 
     def go(self) -> None:
         """Takes the steps that are left."""
         config = self.config
-        meter = Meter(config.data.batch_size, _useful_flops(config, self.network))
+        meter = Meter(config.data.batch_size, useful_flops(config, self.network.config))
         # The metrics of a step are read while the next one runs.
         pending: tuple[int, list[str], dict[str, jax.Array]] | None = None
-        while self.step < config.steps and not self._terminated:
+        while self.step < config.steps and not self._should_stop():
             batch = next(self.batches)
             names = batch.pop("names")
             self.state, metrics = self._step(self.state, self.frozen, shard_batch(batch, self.mesh))
@@ -145,9 +177,13 @@ class Run:
             self._save()
         self.checkpoints.wait()
         if self._terminated:
-            print(f"SIGTERM: saved step {self.step} in {self.workdir}; run the same command again to go on", flush=True)
+            self._print(f"SIGTERM: saved step {self.step} in {self.workdir}; run the same command again to go on")
         else:
-            print(f"done: {self.step} steps in {self.workdir}", flush=True)
+            self._print(f"done: {self.step} steps in {self.workdir}")
+
+    def _print(self, line: str) -> None:
+        if self._is_first:
+            print(line, flush=True)
 
     def _save(self) -> None:
         self.checkpoints.save(self.state, seed=self.config.seed, data=self.batches.get_state())
@@ -168,6 +204,7 @@ class Run:
         memory = memory_in_use()
         line: dict[str, Any] = {**values, **rates, "memory_bytes": memory}
         if not finite:
+            names = _of_all_processes(names)
             line["clips"] = names
         shown = {
             "loss": f"{values['loss']:.4f}",
@@ -216,18 +253,13 @@ def _check_continuation(config: ConfigDict, workdir: Path) -> None:
         )
 
 
-def _useful_flops(config: ConfigDict, network: Network) -> int:
-    """FLOPs of a step by the networks' sizes, without recomputation."""
-    width, height = (side // network.config.vae.downscale for side in config.data.image_size)
-    return training_step_flops(
-        network.config,
-        height,
-        width,
-        stage=config.stage,
-        batch=config.data.batch_size,
-        frames=config.data.frames if config.stage == 2 else 1,
-        conditions=len(config.conditions),
-    )
+def _of_all_processes(names: list[str]) -> list[str]:
+    """The names of the samples of all processes, which must all ask at once."""
+    if jax.process_count() == 1:
+        return names
+    rows = np.array([name.encode()[:_NAME].ljust(_NAME) for name in names], f"S{_NAME}")
+    gathered = multihost_utils.process_allgather(rows.view(np.uint8).reshape(len(names), _NAME))
+    return [row.tobytes().decode(errors="replace").rstrip() for row in gathered.reshape(-1, _NAME)]
 
 
 def _at(fields: Mapping[str, Any], dotted: str) -> Any:

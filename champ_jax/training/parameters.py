@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh, NamedSharding
 from jax.typing import DTypeLike
 
 from champ_jax.errors import InputError
@@ -21,6 +22,7 @@ from champ_jax.models.attention import AttentionKernels
 from champ_jax.models.champ import COMPONENTS, Champ, ChampConfig
 from champ_jax.models.keys import InitKeys
 from champ_jax.models.layers import Unused
+from champ_jax.training.sharding import gather, parameter_shardings
 from champ_jax.weights.names import flatten, unflatten
 
 # {dotted path: array}
@@ -58,6 +60,21 @@ TRAINABLE = {
 }
 
 
+class SplitParam(nnx.Param):
+    """A parameter whose pieces lie on several devices; reading it gathers them, in the dtype of the computation.
+
+    The modules know nothing of it. Where the backward pass recomputes a block, it gathers the block's parameters again:
+    no device holds more than a few whole ones at a time.
+
+    Attributes:
+      pieces: how it is stored, jax.sharding.NamedSharding.
+      whole_dtype: to gather it in.
+    """
+
+    def get_value(self, **options: Any) -> jax.Array:
+        return gather(super().get_value(**options), self.pieces, self.whole_dtype)
+
+
 @dataclasses.dataclass(frozen=True)
 class Network:
     """The networks of a run without their arrays.
@@ -69,6 +86,8 @@ class Network:
       trainable: the names of the trained parameters, sorted.
       frozen: the names of the other variables that the forward pass reads, sorted.
       unused: the names of the variables that users' files hold and that nothing reads, sorted.
+      dtype: of the computation.
+      split: how parameters that lie on several devices are stored, by name.
     """
 
     config: ChampConfig
@@ -77,6 +96,8 @@ class Network:
     trainable: tuple[str, ...]
     frozen: tuple[str, ...]
     unused: tuple[str, ...]
+    dtype: DTypeLike
+    split: Mapping[str, NamedSharding] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def build(
@@ -116,7 +137,17 @@ class Network:
                 frozen.append(name)
         if not trained:
             raise InputError(f"trainable={trainable}: the model has none of these parameters")
-        return cls(config, graph, variables, tuple(trained), tuple(frozen), tuple(unused))
+        return cls(config, graph, variables, tuple(trained), tuple(frozen), tuple(unused), dtype)
+
+    def on(self, mesh: Mesh) -> "Network":
+        """The same with its parameters split over `mesh` by the rules."""
+        shardings = parameter_shardings(self.shapes, mesh)
+        split = {
+            name: sharding
+            for name, sharding in shardings.items()
+            if not sharding.is_fully_replicated and isinstance(self.variables[name], nnx.Param)
+        }
+        return dataclasses.replace(self, split=split)
 
     @functools.cached_property
     def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
@@ -131,7 +162,11 @@ class Network:
             shape = variable.get_value()
             # Nothing reads an unused variable: the compiler drops these zeros.
             array = jnp.zeros(shape.shape, shape.dtype) if isinstance(variable, Unused) else arrays[name]
-            state.append((path_of(name), variable.replace(array)))
+            if name in self.split:
+                variable = SplitParam(array, pieces=self.split[name], whole_dtype=self.dtype)
+            else:
+                variable = variable.replace(array)
+            state.append((path_of(name), variable))
         return nnx.merge(self.graph, nnx.from_flat_state(state))
 
 

@@ -4,14 +4,18 @@ The batch is split over both axes. Parameters and optimizer state are split over
 that 'fsdp' divides their memory and 'data' does not.
 """
 
+import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 
 from champ_jax.errors import InputError
 
@@ -54,8 +58,9 @@ def make_mesh(data: int, fsdp: int, devices: Sequence[jax.Device] | None = None)
             f"mesh.data={data} x mesh.fsdp={fsdp} needs {data * fsdp} devices, there are {len(devices)}; "
             "choose another mesh or make that many visible"
         )
-    devices = devices[: data * fsdp]
-    return jax.make_mesh((data, fsdp), AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
+    shape = (data, fsdp)
+    grid = mesh_utils.create_device_mesh(shape, devices[: data * fsdp], allow_split_physical_axes=True)
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 2)
 
 
 def check_batch(mesh: Mesh, batch_size: int, accumulate: int) -> None:
@@ -115,7 +120,50 @@ def state_shardings(state: Any, parameters: Mapping[str, Any], mesh: Mesh) -> An
     return jax.tree_util.tree_map_with_path(one, state)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def gather(x: jax.Array, sharding: NamedSharding, dtype: DTypeLike) -> jax.Array:
+    """The whole of a parameter that is stored in pieces, in `dtype`, on every device; its gradient goes back in pieces.
+
+    Said in words to the partitioner, which otherwise has a choice: the batch and the parameters are split over the same
+    axis, and it sometimes gathers the activations, which are larger.
+    """
+    return jax.lax.with_sharding_constraint(x.astype(dtype), NamedSharding(sharding.mesh, PartitionSpec()))
+
+
+def _gather_forward(x: jax.Array, sharding: NamedSharding, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
+    return gather(x, sharding, dtype), jnp.zeros((), x.dtype)
+
+
+def _gather_backward(
+    sharding: NamedSharding, dtype: DTypeLike, like: jax.Array, gradient: jax.Array
+) -> tuple[jax.Array]:
+    return (jax.lax.with_sharding_constraint(gradient, sharding).astype(like.dtype),)
+
+
+gather.defvjp(_gather_forward, _gather_backward)
+
+
+def own_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """The rows of a global batch that lie on this process's devices, ascending.
+
+    On a TPU slice they need not follow each other: the mesh follows the wires.
+    """
+    places = NamedSharding(mesh, BATCH).addressable_devices_indices_map((batch_size,))
+    return np.sort(np.concatenate([np.arange(batch_size)[index] for index in places.values()]))
+
+
 def shard_batch(batch: Any, mesh: Mesh) -> Any:
-    """Global arrays, split over the mesh, from this process's share of a batch (numpy, leading axis the samples)."""
+    """Global arrays, split over the mesh, from this process's share of a batch: numpy, leading axis `own_rows`."""
     sharding = NamedSharding(mesh, BATCH)
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch)
+
+    def place(x: np.ndarray) -> jax.Array:
+        size = len(x) * mesh.size // len(sharding.addressable_devices)
+        rows = own_rows(mesh, size)
+
+        def piece(index: tuple[slice, ...]) -> np.ndarray:
+            first = np.searchsorted(rows, index[0].start or 0)
+            return x[first : first + size // mesh.size]
+
+        return jax.make_array_from_callback((size, *x.shape[1:]), sharding, piece)
+
+    return jax.tree.map(lambda x: place(np.asarray(x)), batch)

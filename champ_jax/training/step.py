@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from champ_jax.errors import InputError
 from champ_jax.training.objective import Batch, Draws, Objective, draw, latent_shape, loss
@@ -49,18 +50,26 @@ class StepOptions:
       unroll: 'unroll' writes the pieces out, 'scan' loops over them; 'auto' unrolls on CPU, whose convolutions'
         backward pass is 40 to 90 times slower inside a loop, and scans elsewhere.
       average_decay: of the moving average; 0 keeps none.
+      platform: 'cpu', 'gpu' or 'tpu' to compile for; None takes JAX's default backend.
     """
 
     seed: int = 0
     accumulate: int = 1
     unroll: str = "auto"
     average_decay: float = 0.0
+    platform: str | None = None
 
     def __post_init__(self) -> None:
         if self.unroll not in UNROLL:
             raise InputError(f"optimizer.unroll={self.unroll}: unknown; choose {', '.join(UNROLL)}")
         if not 0 <= self.average_decay < 1:
             raise InputError(f"average.decay={self.average_decay}: must lie in 0 ... 1, without 1")
+
+    @classmethod
+    def of(cls, config: ConfigDict, platform: str | None = None) -> "StepOptions":
+        """Those of a run."""
+        optimizer = config.optimizer
+        return cls(config.seed, optimizer.accumulate, optimizer.unroll, config.average.decay, platform)
 
 
 def initial_state(params: Flat, optimizer: optax.GradientTransformation, options: StepOptions) -> TrainState:
@@ -177,8 +186,8 @@ def accumulated_gradients(
         return jax.tree.map(jnp.add, total, compute(params, *piece)), None
 
     total = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
-    unroll = options.unroll == "unroll" or (options.unroll == "auto" and jax.default_backend() == "cpu")
-    if unroll:
+    on_cpu = (options.platform or jax.default_backend()) == "cpu"
+    if options.unroll == "unroll" or (options.unroll == "auto" and on_cpu):
         for i in range(pieces):
             total, _ = add(total, jax.tree.map(lambda x, i=i: x[i], split))
     else:

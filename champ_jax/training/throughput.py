@@ -5,6 +5,10 @@ import time
 from collections import deque
 
 import jax
+from ml_collections import ConfigDict
+
+from champ_jax.models.champ import ChampConfig
+from champ_jax.models.flops import training_step_flops
 
 # Dense bf16 TFLOP/s of one device, by the beginning of jax's device_kind (makers' data sheets).
 PEAK_TFLOPS = (
@@ -28,6 +32,20 @@ def peak_flops(device: jax.Device) -> float | None:
         if device.device_kind.startswith(kind):
             return tflops * 1e12
     return None
+
+
+def useful_flops(config: ConfigDict, model: ChampConfig) -> int:
+    """FLOPs of a step by the networks' sizes, without recomputation."""
+    width, height = (side // model.vae.downscale for side in config.data.image_size)
+    return training_step_flops(
+        model,
+        height,
+        width,
+        stage=config.stage,
+        batch=config.data.batch_size,
+        frames=config.data.frames if config.stage == 2 else 1,
+        conditions=len(config.conditions),
+    )
 
 
 def memory_in_use() -> int:

@@ -23,6 +23,7 @@ from champ_jax.training.objective import Batch, embed, unit_range
 from champ_jax.training.parameters import Flat, Network
 from champ_jax.training.sharding import shard_batch
 from champ_jax.training.step import fast_compiler_options
+from champ_jax.training.together import Together
 
 _SEED = 2**31  # of the set and of its noise, in no run's way
 
@@ -55,14 +56,14 @@ class Validator:
         settings = config.validation
         path = settings.path or config.data.path
         # As many samples at a time as there are devices.
-        source = make_batches(config, path, seed=_SEED, batch_size=mesh.size, cached=False, workers=0)
+        source = make_batches(config, path, mesh, seed=_SEED, batch_size=mesh.size, cached=False, workers=0)
         batches = tuple(next(source) for _ in range(-(-settings.samples // mesh.size)))
         source.close()
         sample = make_sampler(network, settings.steps, settings.guidance_scale)
         everywhere = NamedSharding(mesh, PartitionSpec())
         options = fast_compiler_options(mesh.devices.flat[0].platform) if config.fast_compile else None
         jitted = jax.jit(sample, out_shardings=everywhere, compiler_options=options)
-        return cls(batches, jitted, settings.samples, settings.fps, mesh)
+        return cls(batches, Together(jitted), settings.samples, settings.fps, mesh)
 
     def run(self, trained: Flat, frozen: Flat) -> tuple[dict[str, float], list[np.ndarray]]:
         """Samples the set.

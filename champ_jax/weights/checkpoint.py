@@ -26,6 +26,7 @@ import orbax.checkpoint as ocp
 from champ_jax.errors import InputError
 from champ_jax.files import atomic_path
 from champ_jax.weights.names import flatten, is_table, unflatten
+from champ_jax.weights.reader import lone_reader
 
 FORMAT = "champ_jax weights"
 VERSION = 1
@@ -176,7 +177,7 @@ def _load_component(directory: Path, description: Mapping[str, Any]) -> Tree:
     if not directory.is_dir():
         raise InputError(f"{directory}: is missing from the checkpoint; convert the weights again")
     try:
-        with _quiet(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        with _quiet(), lone_reader() as checkpointer:
             stored = checkpointer.metadata(directory).item_metadata.tree
             wanted = unflatten((path, ocp.RestoreArgs(restore_type=np.ndarray)) for path, _ in flatten(stored))
             arrays = checkpointer.restore(directory, args=ocp.args.PyTreeRestore(restore_args=wanted))

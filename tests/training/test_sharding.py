@@ -4,17 +4,27 @@ import dataclasses
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from champ_jax.errors import InputError
 from champ_jax.models.champ import ChampConfig
 from champ_jax.training import initialise
 from champ_jax.training.config import base, smoke
 from champ_jax.training.optimizer import make_optimizer
-from champ_jax.training.parameters import Network
-from champ_jax.training.sharding import MAX_WHOLE, check_batch, make_mesh, parameter_shardings, shard_batch, spec_of
+from champ_jax.training.parameters import Network, SplitParam
+from champ_jax.training.sharding import (
+    AXES,
+    MAX_WHOLE,
+    check_batch,
+    make_mesh,
+    own_rows,
+    parameter_shardings,
+    shard_batch,
+    spec_of,
+)
 from champ_jax.training.step import StepOptions
 
 MODEL = dataclasses.replace(ChampConfig.from_json(smoke().model.to_dict()), motion=None)
@@ -92,3 +102,44 @@ def test_batches_are_split_over_both_axes():
     placed = shard_batch({"pixels": np.arange(16 * 3, dtype=np.uint8).reshape(16, 3)}, mesh)["pixels"]
     assert {shard.data.shape for shard in placed.addressable_shards} == {(2, 3)}
     np.testing.assert_array_equal(placed, np.arange(48).reshape(16, 3))
+
+
+def test_batches_lie_right_on_a_mesh_that_follows_the_wires():
+    devices = np.array(jax.devices())[[0, 3, 1, 2, 7, 5, 6, 4]].reshape(2, 4)
+    mesh = Mesh(devices, AXES)
+    rows = own_rows(mesh, 16)
+    np.testing.assert_array_equal(rows, np.arange(16))  # this process has all devices
+    placed = shard_batch(np.arange(16.0)[rows], mesh)
+    np.testing.assert_array_equal(placed, np.arange(16.0))
+    for shard in placed.addressable_shards:
+        place = list(devices.flat).index(shard.device)
+        np.testing.assert_array_equal(shard.data, [2 * place, 2 * place + 1])
+
+
+def test_split_parameters_are_gathered_where_they_are_read_and_their_gradients_come_back_split():
+    mesh = make_mesh(2, 4)
+    split = NamedSharding(mesh, PartitionSpec(None, "fsdp"))
+    kernel = jax.random.normal(jax.random.key(0), (8, 16))
+    rows = jax.random.normal(jax.random.key(1), (16, 8))
+
+    def loss(kernel, rows):
+        layer = SplitParam(kernel, pieces=split, whole_dtype=jnp.bfloat16)
+        assert layer.get_value().dtype == jnp.bfloat16
+        return jnp.sum((rows @ layer[...].astype(jnp.float32)) ** 2)
+
+    value, gradient = jax.jit(jax.value_and_grad(loss))(jax.device_put(kernel, split), shard_batch(rows, mesh))
+    assert gradient.sharding.is_equivalent_to(split, 2)
+    assert gradient.dtype == jnp.float32
+    rounded = kernel.astype(jnp.bfloat16).astype(jnp.float32)
+    expected, exact = jax.value_and_grad(lambda w: jnp.sum((rows @ w) ** 2))(rounded)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    np.testing.assert_allclose(gradient, exact, rtol=1e-2, atol=0.05 * float(jnp.abs(exact).max()))
+
+
+def test_a_network_on_a_mesh_splits_what_the_rules_split(network):
+    assert not network.on(make_mesh(8, 1)).split
+    split = network.on(make_mesh(2, 4)).split
+    assert all(name.endswith((".kernel", ".embedding")) for name in split)
+    model = network.on(make_mesh(2, 4)).merge(dict(network.shapes))
+    assert isinstance(model.denoising_unet.conv_in.kernel, SplitParam)
+    assert not isinstance(model.denoising_unet.conv_in.bias, SplitParam)
