@@ -21,7 +21,7 @@ def make_batches(config: ConfigDict, path: str, **changes: Any) -> Batches:
         "seed": config.seed,
         "batch_size": data.batch_size,
         "image_size": tuple(data.image_size),
-        "conditions": tuple(config.conditions),
+        "conditions": tuple(config.conditions) if config.stage else (),
         "crop": data.crop,
         "resize": data.resize,
         "area": tuple(data.area),
@@ -29,10 +29,11 @@ def make_batches(config: ConfigDict, path: str, **changes: Any) -> Batches:
         "workers": data.workers,
         "read_ahead": data.read_ahead,
         "cached": data.cached,
+        "cached_embeddings": data.cached_embeddings,
         "shard_index": jax.process_index(),
         "shard_count": jax.process_count(),
         **changes,
     }
-    if config.stage == 1:
+    if config.stage < 2:
         return make_stage1(path, margin=data.margin, **options)
     return make_stage2(path, frames=data.frames, stride=data.stride, **options)

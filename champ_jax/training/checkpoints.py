@@ -232,6 +232,11 @@ def save_initial(workdir: str | os.PathLike, model: ChampConfig, frozen: Flat, c
         if reason is None:
             raise
         raise InputError(f"{directory}: cannot be written ({reason}); free some space and run again") from error
+    write_model(workdir, model)
+
+
+def write_model(workdir: str | os.PathLike, model: ChampConfig) -> None:
+    """Writes what `read_model` reads."""
     with atomic_path(Path(workdir) / MODEL) as path:
         path.write_text(json.dumps(model.to_json(), indent=1) + "\n")
 

@@ -1,5 +1,6 @@
 """The loop of a run: batches in, steps, logs, checkpoints, validation; resumes, and stops without losing anything."""
 
+import dataclasses
 import json
 import signal
 import types
@@ -17,10 +18,11 @@ from champ_jax.errors import InputError
 from champ_jax.files import atomic_path
 from champ_jax.models.flops import training_step_flops
 from champ_jax.training import checkpoints, initialise
+from champ_jax.training.autoencoder import moments, reconstruction_loss, scaling_factor
 from champ_jax.training.batches import make_batches
 from champ_jax.training.config import check, check_size
 from champ_jax.training.logs import Logs
-from champ_jax.training.objective import Objective
+from champ_jax.training.objective import Objective, loss
 from champ_jax.training.optimizer import make_optimizer
 from champ_jax.training.parameters import Flat, Network
 from champ_jax.training.sharding import check_batch, make_mesh, shard_batch
@@ -30,6 +32,8 @@ from champ_jax.training.validation import Validator
 
 # What may not differ between a run and its continuation: the state on disk would not fit or not mean the same.
 _FIXED = ("stage", "trainable", "seed", "conditions", "model", "schedule", "optimizer.name", "data.batch_size")
+
+SCALING_BATCHES = 32  # that the latents' variance is measured on
 
 
 def train(config: ConfigDict, workdir: str | Path) -> None:
@@ -112,7 +116,7 @@ class Run:
         with atomic_path(self.workdir / checkpoints.CONFIG) as path:
             path.write_text(json.dumps(config.to_dict(), indent=1) + "\n")
         objective = Objective(Schedule.of(network.config.training), **config.loss.to_dict())
-        step = make_step(network, optimizer, objective, options)
+        step = make_step(network, optimizer, objective, options, loss=loss if config.stage else reconstruction_loss)
         shardings = initialise.shardings_of(initialise.abstract_state(network, optimizer, options, self.mesh))
         self._step = jit_step(step, shardings, self.mesh, fast_compile=config.fast_compile)
         return network, state, frozen, batches
@@ -144,6 +148,8 @@ class Run:
         if self._terminated:
             self._save()
         self.checkpoints.wait()
+        if config.stage == 0 and not self._terminated:
+            self._scale_latents()
         if self._terminated:
             print(f"SIGTERM: saved step {self.step} in {self.workdir}; run the same command again to go on", flush=True)
         else:
@@ -151,6 +157,21 @@ class Run:
 
     def _save(self) -> None:
         self.checkpoints.save(self.state, seed=self.config.seed, data=self.batches.get_state())
+
+    def _scale_latents(self) -> None:
+        """Writes the scaling factor that gives this autoencoder's latents unit variance into the model's sizes."""
+        measure = jax.jit(lambda params, frozen, batch: moments(self.network.merge(params, frozen), batch))
+        params, gathered = self.state.average or self.state.params, []
+        for _ in range(SCALING_BATCHES):
+            batch = next(self.batches)
+            del batch["names"]
+            gathered.append(jax.device_get(measure(params, self.frozen, shard_batch(batch, self.mesh))))
+        model = checkpoints.read_model(self.workdir)
+        factor = scaling_factor(gathered)
+        if jax.process_index() == 0:
+            vae = dataclasses.replace(model.vae, scaling_factor=factor)
+            checkpoints.write_model(self.workdir, dataclasses.replace(model, vae=vae))
+        self.logs.say(f"scaling_factor {factor:.4f} gives the latents unit variance")
 
     def _validate(self) -> None:
         """Samples with the averaged parameters, if there are any; takes nothing from the state."""
