@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from champ_jax import animate
+from champ_jax import animate, builtin
 from champ_jax.errors import InputError
 from champ_jax.media import read_image, read_video, video_fps
 from champ_jax.pipeline import ChampPipeline
@@ -51,11 +51,9 @@ def inputs():
     return [f"--config.reference={PICTURES / 'ref.png'}", f"--config.motion={PICTURES / 'motion'}"]
 
 
-@pytest.fixture(scope="module")
-def batch(tmp_path_factory, common, inputs):
-    """The reference's three runs as one job file, with a bad job among them; (folder, arguments, status)."""
-    folder = tmp_path_factory.mktemp("animate")
-    jobs = [{"output": str(folder / "bad.mp4"), "frames": "0:100"}]
+def golden_jobs(folder):
+    """The reference's three runs as jobs that write into `folder`."""
+    jobs = []
     for case, frames in CASES.items():
         np.save(folder / f"{case}_noise.npy", channels_last(golden(case)["noise"]))
         job = {
@@ -66,6 +64,14 @@ def batch(tmp_path_factory, common, inputs):
             "frames_output": str(folder / case),
         }
         jobs.append(job | ({"frames": frames} if frames else {}))
+    return jobs
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory, common, inputs):
+    """The reference's three runs as one job file, with a bad job among them; (folder, arguments, status)."""
+    folder = tmp_path_factory.mktemp("animate")
+    jobs = [{"output": str(folder / "bad.mp4"), "frames": "0:100"}, *golden_jobs(folder)]
     (folder / "jobs.jsonl").write_text("\n".join(json.dumps(job) for job in jobs) + "\n\nnot json\n")
     arguments = [*common, *inputs, f"--config.jobs={folder / 'jobs.jsonl'}"]
     return folder, arguments, animate.main(arguments)
@@ -80,6 +86,24 @@ def test_the_references_runs_are_repeated_exactly(batch, case):
     assert len(frames) == len(expected)
     video = 255 * channels_last(golden(case)["video"]).astype(np.float32)
     assert np.abs(frames[:: int(golden(case)["video_stride"])] - video).mean() <= 0.5
+
+
+@pytest.mark.slow
+def test_bfloat16_stays_near_the_reference(common, inputs, tmp_path):
+    """The figures in docs/animate.md: relative error of the final latents, mean absolute error of frames in levels."""
+    jobs = golden_jobs(tmp_path)
+    (tmp_path / "jobs.jsonl").write_text("\n".join(map(json.dumps, jobs)))
+    arguments = [*common, *inputs, f"--config.jobs={tmp_path / 'jobs.jsonl'}", "--config.dtype=bfloat16"]
+    assert animate.main(arguments) == 0
+    for case in CASES:
+        latents, expected = np.load(tmp_path / f"{case}.npy"), channels_last(golden(case)["final_latents"])
+        error = np.linalg.norm(latents - expected) / np.linalg.norm(expected)
+        frames = np.stack([read_image(path) for path in sorted((tmp_path / case).iterdir())])
+        video = 255 * channels_last(golden(case)["video"]).astype(np.float32)
+        levels = np.abs(frames[:: int(golden(case)["video_stride"])] - video).mean()
+        print(f"{case}: latents {error:.2e}, frames {levels:.2f} levels")
+        assert error <= 0.03
+        assert levels <= 3
 
 
 def test_videos_have_the_motions_length_and_rate(batch):
@@ -223,8 +247,8 @@ def test_without_arguments_the_built_in_inputs_run(tmp_path):
         [sys.executable, "-m", "champ_jax.animate"], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert "untrained" in done.stderr
-    assert len(list(read_video(tmp_path / "results/built-in/animation.mp4"))) == 24
+    assert "trained on synthetic people" in done.stderr
+    assert len(list(read_video(tmp_path / "results/built-in/animation.mp4"))) == len(builtin.motion()[0])
     assert (tmp_path / "results/built-in/animation_comparison.mp4").is_file()
 
 

@@ -17,15 +17,14 @@ def reconstruction_loss(champ: Champ, batch: Batch, draws: Draws, objective: Obj
 
     Args:
       champ: with the autoencoder.
-      batch: `pixels` (B, 1, H, W, 3) and `reference` (B, H, W, 3) are pictures to encode.
-      draws: `posterior` and `reference_posterior` pick their latents.
+      batch: `pixels` (B, 1, H, W, 3) are the pictures; a reference is of the same video and adds little.
+      draws: `posterior` picks their latents.
       objective: `kl_weight`.
     """
-    pictures = 2 * unit_range(jnp.concatenate([batch["pixels"][:, 0], batch["reference"]])) - 1
+    pictures = 2 * unit_range(batch["pixels"][:, 0]) - 1
     posterior = champ.vae.encode(pictures)
     mean, logvar = posterior.mean.astype(jnp.float32), posterior.logvar.astype(jnp.float32)
-    noise = jnp.concatenate([draws.posterior[:, 0], draws.reference_posterior])
-    decoded = champ.vae.decode(mean + jnp.exp(0.5 * logvar) * noise)
+    decoded = champ.vae.decode(mean + jnp.exp(0.5 * logvar) * draws.posterior[:, 0])
     divergence = 0.5 * (mean**2 + jnp.exp(logvar) - 1 - logvar)
     return jnp.abs(decoded.astype(jnp.float32) - pictures).mean() + objective.kl_weight * divergence.mean()
 

@@ -57,7 +57,7 @@ def autoencoder() -> ConfigDict:
     config.stage = 0
     config.trainable = "autoencoder"
     config.steps = 3000
-    config.data.batch_size = 4  # two pictures a sample
+    config.data.batch_size = 8
     config.loss.kl_weight = 1e-6
     config.data.image_size = (64, 64)
     config.data.area = (0.25, 0.25)  # pixels as they are
