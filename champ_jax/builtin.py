@@ -1,129 +1,85 @@
-"""The model, the pictures and the motions that come with the package: what a run without arguments works on.
+"""What a run without arguments works on: a tiny untrained model, a picture and a motion of the open body."""
 
-The model lies in assets/model/model.safetensors: every parameter that is read, bfloat16, by dotted path; its metadata
-hold the sizes, the names of tensors that are left out because nothing reads them, and of tables that are computed.
-`tools/train_builtin.py` trains it and writes the file.
-"""
-
-import functools
 import hashlib
-import json
-import math
-import os
-from importlib import resources
-from pathlib import Path
+import zlib
 from typing import Any
 
-import ml_dtypes
 import numpy as np
-import safetensors.numpy
+from flax import nnx
 
+from champ_jax.body.authored import load_authored
 from champ_jax.body.motion import Motion
 from champ_jax.body.smpl import BodyModel, load_body
-from champ_jax.errors import InputError
-from champ_jax.files import atomic_path
-from champ_jax.media import read_image
-from champ_jax.models.champ import ChampConfig
+from champ_jax.conditions import render_motion
+from champ_jax.conditions.preview import preview
+from champ_jax.models.champ import COMPONENTS, ChampConfig, build_component
+from champ_jax.models.clip import CLIPVisionConfig
+from champ_jax.models.guidance import GuidanceConfig
+from champ_jax.models.keys import InitKeys
 from champ_jax.models.motion import position_table
-from champ_jax.training.checkpoints import Snapshot
-from champ_jax.training.parameters import Network, from_components, to_components
-from champ_jax.weights.readers import open_tensors
+from champ_jax.models.unet import UNetConfig
+from champ_jax.models.vae import VAEConfig
+from champ_jax.weights.names import flatten, unflatten
 
-ASSETS = Path(str(resources.files("champ_jax"))) / "assets"
-MODEL = ASSETS / "model" / "model.safetensors"
-PEOPLE = ASSETS / "people"  # PERSON/{reference.png, motion.npz, truth.mp4}, none of whom the model was trained on
-
-HEIGHT = 128  # of the video, where none is asked for: what the model was trained on
-STEPS = 10
-GUIDANCE_SCALE = 1.5
+SEED = 0
+FRAMES = 24
+HEIGHT = 128  # of the video, where none is asked for
 NOTICE = (
-    "note: no --config.weights given. The built-in model is a small one, trained on synthetic people at 128x128 "
-    "(docs/results.md): it shows how the system works and knows no real people. Convert Champ's weights with "
-    "tools/convert_weights.py"
+    "note: no --config.weights given. The built-in model is tiny and untrained (random numbers from a fixed seed): the "
+    "video will be noise and only shows that everything runs. Convert Champ's weights with tools/convert_weights.py"
 )
 
-
-@functools.cache
-def config() -> ChampConfig:
-    """Sizes and schedules of the built-in model."""
-    return ChampConfig.from_json(_metadata(MODEL)["model"])
-
-
-@functools.cache
-def identity() -> str:
-    """A hash of the built-in model's file."""
-    return "built-in-" + hashlib.sha256(MODEL.read_bytes()).hexdigest()
+CONFIG = ChampConfig(
+    unet=UNetConfig(
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        attention_levels=(True, False),
+        heads=(4, 4),
+        cross_attention_dim=32,
+    ),
+    guidance=GuidanceConfig(block_out_channels=(16, 16, 32, 32), out_channels=32, heads=4),
+    vae=VAEConfig(block_out_channels=(32, 32, 32, 32), layers_per_block=1),
+    image_encoder=CLIPVisionConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        patch_size=32,
+        projection_dim=32,
+    ),
+)
+CHECKPOINT = "built-in-" + hashlib.sha256(f"{CONFIG} {SEED}".encode()).hexdigest()
 
 
 def weights() -> dict[str, Any]:
-    """{component: pure nested dict of arrays} of the built-in model."""
-    return unpack(MODEL)
-
-
-def pack(workdir: str | os.PathLike, path: str | os.PathLike) -> ChampConfig:
-    """Writes the newest weights of a stage-2 work folder (their average, if there is one) as one file.
-
-    Returns:
-      The model's sizes.
-
-    Raises:
-      InputError: no such run, or one without motion modules.
-    """
-    snapshot = Snapshot.find(workdir)
-    if snapshot.model.motion is None:
-        raise InputError(f"{workdir}: is no stage-2 run; its model has no motion modules")
-    arrays = from_components(snapshot.load())
-    unread = Network.build(snapshot.model, "stage2").unused
-    zeros = {name: list(arrays.pop(name).shape) for name in unread}
-    tables = {name: list(arrays.pop(name).shape) for name in list(arrays) if name.endswith(".pe")}
-    stored = {
-        name: array.astype(ml_dtypes.bfloat16) if array.dtype == np.float32 else array for name, array in arrays.items()
-    }
-    metadata = {"model": snapshot.model.to_json(), "zeros": zeros, "tables": tables, "step": snapshot.step}
-    with atomic_path(path) as temporary:
-        safetensors.numpy.save_file(
-            stored, temporary, metadata={name: json.dumps(value) for name, value in metadata.items()}
-        )
-    return snapshot.model
-
-
-def unpack(path: str | os.PathLike) -> dict[str, Any]:
-    """{component: pure nested dict of arrays} of a file that `pack` wrote, float32."""
-    metadata = _metadata(path)
-    arrays: dict[str, np.ndarray] = {name: np.zeros(shape, np.float32) for name, shape in metadata["zeros"].items()} | {
-        name: position_table(shape[1], shape[2]) for name, shape in metadata["tables"].items()
-    }
-    with open_tensors(path) as file:
-        for name in file.tensors:
-            array = file.read(name)
-            arrays[name] = array if array.dtype.kind == "i" else array.astype(np.float32)
-    return to_components(arrays)
-
-
-def people() -> list[str]:
-    """Names of the held-out people that come with the package."""
-    return sorted(path.name for path in PEOPLE.iterdir() if path.is_dir())
-
-
-def picture() -> np.ndarray:
-    """The first held-out person: (H, W, 3) uint8."""
-    return read_image(PEOPLE / people()[0] / "reference.png")
+    """Weights of the built-in model: kernels normal with variance 1 / fan-in, norms 1, biases 0, from SEED."""
+    trees = {}
+    for name in COMPONENTS:
+        module = nnx.eval_shape(lambda name=name: build_component(name, CONFIG, rngs=InitKeys(SEED)))
+        shapes = flatten(nnx.to_pure_dict(nnx.state(module)))
+        trees[name] = unflatten((path, _value(name, path, leaf.shape)) for path, leaf in shapes)
+    return trees
 
 
 def motion() -> tuple[Motion, BodyModel]:
-    """What that person does, and the body that does it."""
-    return Motion.load(PEOPLE / people()[0] / "motion.npz"), load_body()
+    """A wave of the hand, and the body that makes it."""
+    return load_authored("wave")[:FRAMES], load_body()
 
 
-def _metadata(path: str | os.PathLike) -> dict[str, Any]:
-    """The JSON that `pack` wrote into the file's header."""
-    with open(path, "rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return {name: json.loads(value) for name, value in header["__metadata__"].items()}
+def picture() -> np.ndarray:
+    """The same body, shaded, in the motion's first pose: (H, W, 3) uint8."""
+    moves, body = motion()
+    normal = render_motion(moves, body, frames=slice(0, 1), conditions=("normal",))[0]["normal"]
+    return preview(normal)
 
 
-def size_of(path: str | os.PathLike) -> tuple[int, int]:
-    """(parameters, bytes) of a packed model."""
-    with open_tensors(path) as file:
-        count = sum(math.prod(info.shape) for info in file.tensors.values())
-    return count, os.path.getsize(path)
+def _value(component: str, path: tuple[Any, ...], shape: tuple[int, ...]) -> np.ndarray:
+    if path[-1] == "pe":
+        return position_table(shape[1], shape[2])
+    if path[-1] == "scale":
+        return np.ones(shape, np.float32)
+    if path[-1] == "bias":
+        return np.zeros(shape, np.float32)
+    seed = zlib.crc32(f"{SEED}/{component}/{'.'.join(map(str, path))}".encode())
+    draw = np.random.default_rng(seed).standard_normal(shape, np.float32)
+    return draw / np.float32(np.sqrt(max(np.prod(shape[:-1]), 1)))

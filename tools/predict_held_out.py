@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from champ_jax import animate, builtin
+from champ_jax import animate
 from champ_jax.cli import Parser, run
 from champ_jax.evaluation.baselines import IMAGES, find_people, write_copies, write_nearest
 from champ_jax.files import atomic_path
@@ -23,11 +23,11 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(description=__doc__)
     parser.add_argument("--held_out", required=True, help="folder of the videos")
     parser.add_argument("--output", required=True, help="folder for the frames")
-    parser.add_argument("--weights", help="a checkpoint directory or work folder; '': the built-in model")
+    parser.add_argument("--weights", help="a checkpoint directory or work folder")
     parser.add_argument("--train", help="folder of the training videos: make the baselines")
     parser.add_argument("--conditions", default=",".join(animate.CONDITIONS), help="(%(default)s)")
-    parser.add_argument("--steps", type=int, default=builtin.STEPS, help="denoising steps (%(default)s)")
-    parser.add_argument("--guidance_scale", type=float, default=builtin.GUIDANCE_SCALE, help="(%(default)s)")
+    parser.add_argument("--steps", type=int, default=10, help="denoising steps (%(default)s)")
+    parser.add_argument("--guidance_scale", type=float, default=1.5, help="(%(default)s)")
     options = parser.parse_args(argv)
     if (options.weights is None) == (options.train is None):
         parser.error("name either --weights or --train")
