@@ -98,8 +98,8 @@ def test_running_it_again_ends_with_the_same_factor(autoencoder, dataset):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"stage": 0}, "stage 0 trains autoencoder"),
-        ({"trainable": "autoencoder"}, "stage 0 trains autoencoder"),
+        ({"stage": 0}, "stage 0, and no other, trains autoencoder"),
+        ({"trainable": "autoencoder"}, "stage 0, and no other, trains autoencoder"),
         ({"stage": 0, "trainable": "autoencoder", "data__cached": True}, r"data\.cached=True: stage 0"),
         ({"trainable": "stage1_image_encoder", "data__cached": True}, r"pass --config\.data\.cached_embeddings=false"),
         ({"stage": 3}, "there are stages 0"),
