@@ -6,6 +6,7 @@ Exit status: 0 done; 2 the command or its input is wrong (one line on stderr); 1
 import argparse
 import difflib
 import importlib.util
+import inspect
 import json
 import sys
 import traceback
@@ -69,7 +70,8 @@ def parse_config(
 ) -> tuple[ml_collections.ConfigDict, dict[str, str]]:
     """Reads `--config=FILE --config.a.b=value ... --option=value`.
 
-    FILE is a Python file with get_config(), or the JSON record of an earlier run, which repeats it.
+    FILE is a Python file with get_config(), FILE:NAME for its get_config(NAME), or the JSON record of an earlier run,
+    which repeats it.
 
     Args:
       argv: the arguments, without the program's name.
@@ -120,7 +122,8 @@ def parse_config(
 
 
 def load_config_file(path: str) -> ml_collections.ConfigDict:
-    """Runs `get_config()` of a Python config file and returns its ConfigDict."""
+    """Runs `get_config()` of a Python config file, `get_config(NAME)` for FILE:NAME, and returns its ConfigDict."""
+    path, *argument = path.rsplit(":", 1) if ".py:" in path else [path]
     file = Path(path)
     if not file.is_file():
         raise InputError(f"--config={path}: no such file")
@@ -134,7 +137,12 @@ def load_config_file(path: str) -> ml_collections.ConfigDict:
         raise InputError(f"--config={path}: fails to load ({type(error).__name__}: {error})") from error
     if not hasattr(module, "get_config"):
         raise InputError(f"--config={path}: defines no get_config()")
-    return module.get_config()
+    try:
+        inspect.signature(module.get_config).bind(*argument)
+    except TypeError:
+        wanted = "takes no name" if argument else "needs a name"
+        raise InputError(f"--config={path}: {wanted}; write --config={path}{'' if argument else ':NAME'}") from None
+    return module.get_config(*argument)
 
 
 def load_record(path: str, default: Callable[[], ml_collections.ConfigDict]) -> ml_collections.ConfigDict:

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from champ_jax.cli import Parser, run
 from champ_jax.data.build import REPORT, build_dataset
 from champ_jax.data.framing import Framing
-from champ_jax.data.latents import cache_latents, check_fixed, folder_name
+from champ_jax.data.latents import Encoder, cache_latents, check_fixed, folder_name
 from champ_jax.data.motion_folder import CONDITIONS
 from champ_jax.errors import InputError
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--runner_options", default="", help="Beam's pipeline options, separated by spaces")
     cache = parser.add_argument_group("latent cache")
     cache.add_argument("--cache_latents", action="store_true", help="compute it for all frames that lack it")
-    cache.add_argument("--weights", help="a checkpoint directory with the VAE and the image encoder")
+    cache.add_argument("--weights", help="a checkpoint directory or work folder with the VAE and the image encoder")
     cache.add_argument("--size", default="512x512", help="WIDTHxHEIGHT of the training (%(default)s)")
     cache.add_argument("--crop", default="center", help="center or none (%(default)s)")
     cache.add_argument("--resize", default="cover", help="cover, pad or stretch (%(default)s)")
@@ -80,11 +80,24 @@ def cache_frames(options: argparse.Namespace) -> None:
         raise InputError("--cache_latents: needs --weights=CHECKPOINT (tools/convert_weights.py makes one)")
     framing = Framing(parse_size(options.size), options.crop, options.resize)
     check_fixed(framing)
-    from champ_jax.data.encoder import load_encoder  # JAX and the networks are not needed to build
-
-    encoder = load_encoder(options.weights, options.dtype)
+    encoder = read_encoder(options.weights, options.dtype)
     count = cache_latents(options.output, encoder, framing, batch_size=options.batch_size)
     print(f"{options.output}/{folder_name(framing)}: {count} frames encoded", file=sys.stderr)
+
+
+def read_encoder(weights: str, dtype: str) -> Encoder:
+    """The networks of a checkpoint directory or a training work folder."""
+    # JAX and the networks are not needed to build
+    from champ_jax.data.encoder import NETWORKS, encoder_of, load_encoder
+    from champ_jax.training.checkpoints import is_workdir, load_for_inference
+    from champ_jax.weights.checkpoint import cast, describe
+
+    if not is_workdir(weights):
+        return load_encoder(weights, dtype)
+    model, components = load_for_inference(weights)
+    trees = {name: components[name] for name in NETWORKS}
+    described = {name: describe(tree) for name, tree in trees.items()}
+    return encoder_of(model, {name: cast(tree, dtype) for name, tree in trees.items()}, described, dtype)
 
 
 def parse_size(text: str) -> tuple[int, int]:

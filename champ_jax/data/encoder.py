@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -32,8 +33,21 @@ def load_encoder(weights: str | os.PathLike, dtype: Any = jnp.float32) -> Encode
       InputError: no checkpoint, or a damaged one.
     """
     fields, trees = load_checkpoint(weights, NETWORKS, dtype)
-    config = ChampConfig.from_json(fields["model"])
-    described = "".join(fields["components"][name]["sha256"] for name in NETWORKS)
+    return encoder_of(ChampConfig.from_json(fields["model"]), trees, fields["components"], dtype)
+
+
+def encoder_of(
+    config: ChampConfig, trees: Mapping[str, Any], components: Mapping[str, Mapping[str, Any]], dtype: Any = jnp.float32
+) -> Encoder:
+    """The encoder of networks that are in memory.
+
+    Args:
+      config: of the model.
+      trees: {'vae', 'image_encoder': pure nested dict of arrays in `dtype`}.
+      components: what `champ_jax.weights.checkpoint.describe` says of them as they were stored.
+      dtype: of the computation.
+    """
+    described = "".join(components[name]["sha256"] for name in NETWORKS)
     networks = hashlib.sha256(f"{described} {jnp.dtype(dtype).name}".encode()).hexdigest()
     # The recommended kernels may be fused ones, which take half precision only.
     kernels = recommended_kernels() if jnp.dtype(dtype).itemsize == 2 else None

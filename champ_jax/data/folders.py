@@ -71,7 +71,7 @@ def kinds_for(conditions: Sequence[str]) -> tuple[str, ...]:
     for name in conditions:
         if name not in CONDITIONS:
             raise InputError(f"--conditions: {name!r} is unknown; choose from {', '.join(CONDITIONS)}")
-    if len(set(conditions)) != len(conditions) or not conditions:
+    if len(set(conditions)) != len(conditions):
         raise InputError(f"--conditions={','.join(conditions)}: name each condition once")
     return ("images", *conditions, *(["mask"] if MASKED in conditions else []))
 

@@ -13,7 +13,7 @@ A batch is a dict of numpy arrays, F = 1 in stage 1:
 With cached=True the frozen networks' outputs stand for the first three:
     latents_mean, latents_std     (B, F, h, w, 4) float32, the posterior of the target frames, not scaled
     reference_mean, reference_std (B, h, w, 4) float32
-    embedding                     (B, D) float32
+    embedding                     (B, D) float32; clip_pixels in its place with cached_embeddings=False
 Pictures are left as bytes: the jitted step normalises them on the device.
 """
 
@@ -89,6 +89,7 @@ def make_batches(
     workers: int = 0,
     read_ahead: int = 2,
     cached: bool = False,
+    cached_embeddings: bool = True,
 ) -> "Batches":
     """An endless iterator over batches.
 
@@ -106,6 +107,7 @@ def make_batches(
         main module (`if __name__ == "__main__"`).
       read_ahead: batches made ahead, by each worker; 0 makes a batch when it is asked for (without workers).
       cached: give latents and embeddings that `tools/build_dataset.py --cache_latents` computed.
+      cached_embeddings: False gives, with cached, the picture that CLIP sees instead of its embedding.
 
     Raises:
       InputError: there is no dataset, it lacks a condition or the cache, no video is long enough, or settings
@@ -119,7 +121,7 @@ def make_batches(
         raise InputError(f"workers={workers}, read_ahead={read_ahead}: must be 0 or more")
     dataset = open_dataset(path, conditions)
     framing = Framing(tuple(image_size), crop, resize, tuple(area), tuple(box_scale))
-    loader = Loader(dataset, sampler, framing, tuple(conditions), seed, cached)
+    loader = Loader(dataset, sampler, framing, tuple(conditions), seed, cached, cached_embeddings)
     return Batches(
         loader,
         batch_size=batch_size,
@@ -170,6 +172,7 @@ class Loader:
         conditions: tuple[str, ...],
         seed: int,
         cached: bool,
+        cached_embeddings: bool = True,
     ):
         for name in conditions:
             if name not in dataset.kinds or name in ("images", "mask"):
@@ -192,6 +195,7 @@ class Loader:
         self.dataset, self.seed = dataset, seed
         self._sampler, self._framing, self._conditions = sampler, framing, conditions
         self._latents = LatentReader(dataset, framing) if cached else None
+        self._cached_embeddings = cached_embeddings
 
     def __call__(self, number: int) -> Batch:
         epoch, place = divmod(number, len(self._usable))
@@ -214,6 +218,10 @@ class Loader:
             sample["pixels"] = np.stack([row.pop("images") for row in rows])
         else:
             sample = _cached(self._latents, video, reference, targets)
+            if not self._cached_embeddings:
+                del sample["embedding"]
+                picture = decode(first, ["images"])["images"]
+                sample["clip_pixels"] = clip_picture(picture, self._framing.window(size, draws))
             rows = [self._frame(record, window, self._conditions) for record in records]
         sample["conditions"] = {name: np.stack([row[name] for row in rows]) for name in self._conditions}
         ends = dict.fromkeys(text(record, "frame") for record in (records[0], records[-1]))

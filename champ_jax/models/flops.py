@@ -178,9 +178,12 @@ def training_step_flops(
 
     A backward pass costs as much again for the activations' gradients and once more for the weights'. Stage 2 trains
     the motion modules only: ReferenceNet and guidance encoders run forward, other weights' gradients are not needed.
-    The frozen VAE and image encoder are left out: a latent cache can spare them.
+    The frozen VAE and image encoder are left out: a latent cache can spare them. Stage 0 is the autoencoder alone.
     """
     scale = config.vae.downscale
+    if stage == 0:
+        size = scale * height, scale * width
+        return batch * 3 * (vae_encode_flops(config.vae, *size) + vae_decode_flops(config.vae, *size))
     guidance = frames * guidance_flops(config, scale * height, scale * width, conditions)
     reference = reference_flops(config, height, width)
     if stage == 1:

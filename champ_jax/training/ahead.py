@@ -23,6 +23,7 @@ from champ_jax.errors import InputError
 from champ_jax.files import atomic_path
 from champ_jax.models.champ import ChampConfig
 from champ_jax.training import initialise
+from champ_jax.training.autoencoder import loss_of
 from champ_jax.training.collectives import Collective, parse_collectives
 from champ_jax.training.config import check_size
 from champ_jax.training.objective import Batch, Objective
@@ -125,15 +126,16 @@ def abstract_batch(config: ConfigDict, model: ChampConfig, mesh: Mesh) -> Batch:
     def array(*shape: int, dtype: DTypeLike = jnp.uint8) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((samples, *shape), dtype, sharding=sharding)
 
-    batch: Batch = {"conditions": {name: array(frames, height, width, 3) for name in config.conditions}}
+    batch: Batch = {"conditions": {name: array(frames, height, width, 3) for name in config.conditions if config.stage}}
+    size = model.image_encoder.image_size
     if config.data.cached:
         shrink = model.vae.downscale
         latent = (height // shrink, width // shrink, model.vae.latent_channels)
         for name, shape in (("latents", (frames, *latent)), ("reference", latent)):
             batch |= {f"{name}_{kind}": array(*shape, dtype=jnp.float32) for kind in ("mean", "std")}
-        batch["embedding"] = array(model.image_encoder.projection_dim, dtype=jnp.float32)
-        return batch
-    size = model.image_encoder.image_size
+        if config.data.cached_embeddings:
+            return batch | {"embedding": array(model.image_encoder.projection_dim, dtype=jnp.float32)}
+        return batch | {"clip_pixels": array(size, size, 3)}
     batch["pixels"], batch["reference"] = array(frames, height, width, 3), array(height, width, 3)
     batch["clip_pixels"] = array(size, size, 3)
     return batch
@@ -162,7 +164,8 @@ def compile_step(config: ConfigDict, network: Network, mesh: Mesh) -> tuple[Repo
     state = initialise.abstract_state(network, optimizer, options, mesh)
     frozen = initialise.abstract_frozen(network, config.frozen_dtype, mesh)
     objective = Objective(Schedule.of(network.config.training), **config.loss.to_dict())
-    step = jit_step(make_step(network, optimizer, objective, options), initialise.shardings_of(state), mesh)
+    step = make_step(network, optimizer, objective, options, loss=loss_of(config.stage))
+    step = jit_step(step, initialise.shardings_of(state), mesh)
     with jax.set_mesh(mesh):
         began = time.monotonic()
         lowered = step.lower(state, frozen, abstract_batch(config, network.config, mesh))

@@ -23,7 +23,7 @@ def make_batches(config: ConfigDict, path: str, mesh: Mesh, **changes: Any) -> B
         "seed": config.seed,
         "batch_size": data.batch_size,
         "image_size": tuple(data.image_size),
-        "conditions": tuple(config.conditions),
+        "conditions": tuple(config.conditions) if config.stage else (),
         "crop": data.crop,
         "resize": data.resize,
         "area": tuple(data.area),
@@ -31,9 +31,10 @@ def make_batches(config: ConfigDict, path: str, mesh: Mesh, **changes: Any) -> B
         "workers": data.workers,
         "read_ahead": data.read_ahead,
         "cached": data.cached,
+        "cached_embeddings": data.cached_embeddings,
         **changes,
     }
     options["rows"] = own_rows(mesh, options["batch_size"])
-    if config.stage == 1:
+    if config.stage < 2:
         return make_stage1(path, margin=data.margin, **options)
     return make_stage2(path, frames=data.frames, stride=data.stride, **options)

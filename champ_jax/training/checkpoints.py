@@ -240,9 +240,14 @@ def save_initial(workdir: str | os.PathLike, model: ChampConfig, frozen: Flat, c
             raise
         raise InputError(f"{directory}: cannot be written ({reason}); free some space and run again") from error
     if jax.process_index() == 0:
-        with atomic_path(Path(workdir) / MODEL) as path:
-            path.write_text(json.dumps(model.to_json(), indent=1) + "\n")
+        write_model(workdir, model)
     wait_for_all("model")
+
+
+def write_model(workdir: str | os.PathLike, model: ChampConfig) -> None:
+    """Writes what `read_model` reads."""
+    with atomic_path(Path(workdir) / MODEL) as path:
+        path.write_text(json.dumps(model.to_json(), indent=1) + "\n")
 
 
 def load_frozen(workdir: str | os.PathLike, like: Mapping[str, jax.ShapeDtypeStruct]) -> Flat:

@@ -26,7 +26,7 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 def base() -> ConfigDict:
     """What both stages share."""
     config = ConfigDict()
-    config.stage = 1  # 1: single frames, no motion modules; 2: clips
+    config.stage = 1  # 0: the autoencoder; 1: single frames, no motion modules; 2: clips
     config.trainable = "stage1"  # a name in champ_jax.training.parameters.TRAINABLE
     config.steps = 60_000
     config.seed = 0
@@ -42,6 +42,7 @@ def base() -> ConfigDict:
     config.data.batch_size = 32  # samples of a step, over all devices
     config.data.image_size = (768, 768)  # width, height
     config.data.cached = False  # train on cached latents and embeddings
+    config.data.cached_embeddings = True  # False: cached latents, but the image encoder runs (because it is trained)
     config.data.crop = "random"
     config.data.resize = "cover"
     config.data.area = (0.9, 1.0)
@@ -57,6 +58,7 @@ def base() -> ConfigDict:
     config.loss.snr_gamma = 5.0  # 0: all timesteps weigh alike
     config.loss.drop_rate = 0.1
     config.loss.drop_per = "sample"  # or 'batch', as the published model was trained
+    config.loss.kl_weight = 1e-3  # stage 0
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "adamw"  # or 'adafactor'
@@ -175,8 +177,19 @@ def smoke() -> ConfigDict:
 
 def check(config: ConfigDict) -> None:
     """Raises InputError, naming the field, for values that cannot work or contradict each other."""
-    if config.stage not in (1, 2):
-        raise InputError(f"stage={config.stage}: there are stages 1 and 2")
+    if config.stage not in (0, 1, 2):
+        raise InputError(f"stage={config.stage}: there are stages 0 (the autoencoder), 1 and 2")
+    if (config.stage == 0) != (config.trainable == "autoencoder"):
+        raise InputError(
+            f"stage={config.stage}, trainable={config.trainable}: stage 0, and no other, trains autoencoder"
+        )
+    if config.stage == 0 and config.data.cached:
+        raise InputError("data.cached=True: stage 0 trains the autoencoder, whose latents are not there yet")
+    if config.data.cached and config.data.cached_embeddings and config.trainable == "stage1_image_encoder":
+        raise InputError(
+            f"trainable={config.trainable}: trains the image encoder, whose embeddings cannot be cached; "
+            "pass --config.data.cached_embeddings=false"
+        )
     for field in ("dtype", "frozen_dtype"):
         if config[field] not in DTYPES:
             raise InputError(f"{field}={config[field]}: choose {' or '.join(DTYPES)}")
@@ -193,8 +206,8 @@ def check(config: ConfigDict) -> None:
         raise InputError("validation.samples and validation.steps: must be 1 or more")
     if len(config.data.image_size) != 2:
         raise InputError(f"data.image_size={config.data.image_size}: give width,height")
-    if config.stage == 1 and config.init_motion:
-        raise InputError("init_motion: stage 1 trains no motion modules; give it to stage 2")
+    if config.stage < 2 and config.init_motion:
+        raise InputError(f"init_motion: stage {config.stage} trains no motion modules; give it to stage 2")
 
 
 def check_size(config: ConfigDict, model: ChampConfig) -> None:

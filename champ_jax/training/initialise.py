@@ -56,7 +56,7 @@ def load_initial(config: ConfigDict, platform: str | None = None) -> Initial:
     """
     sizes, arrays = _load(config.init, "init") if config.init else (_sizes(config), {})
     if config.init and config.model:
-        _check_agreement(sizes, _sizes(config), config.init)
+        sizes = _agreed(sizes, _sizes(config), config.init)
     if config.init_motion:
         motion_sizes, motion = _load(config.init_motion, "init_motion")
         if motion_sizes.motion is None:
@@ -65,7 +65,7 @@ def load_initial(config: ConfigDict, platform: str | None = None) -> Initial:
         arrays |= {name: array for name, array in motion.items() if MOTION in name}
         sizes = dataclasses.replace(sizes, motion=motion_sizes.motion)
     if config.stage == 2 and sizes.motion is None:
-        sizes = dataclasses.replace(sizes, motion=MotionConfig())
+        sizes = dataclasses.replace(sizes, motion=_sizes(config).motion or MotionConfig())
     schedule = ScheduleConfig(**config.schedule.to_dict())
     sizes = dataclasses.replace(sizes, conditions=tuple(config.conditions), inference=schedule, training=schedule)
     network = build_network(config, sizes, platform)
@@ -75,8 +75,8 @@ def load_initial(config: ConfigDict, platform: str | None = None) -> Initial:
 
 
 def build_network(config: ConfigDict, model: ChampConfig, platform: str | None = None) -> Network:
-    """What the run trains of `model`; stage 1 leaves its motion modules out."""
-    if config.stage == 1:
+    """What the run trains of `model`; only stage 2 has its motion modules."""
+    if config.stage < 2:
         model = dataclasses.replace(model, motion=None)
     chosen = kernels(config, model, platform)
     return Network.build(model, config.trainable, kernels=chosen, remat=config.remat, dtype=DTYPES[config.dtype])
@@ -98,14 +98,23 @@ def _load(path: str, field: str) -> tuple[ChampConfig, Flat]:
     return model, from_components(components)
 
 
-def _check_agreement(given: ChampConfig, asked: ChampConfig, path: str) -> None:
-    """Raises InputError if the networks of a checkpoint are not those of config.model."""
+def _agreed(given: ChampConfig, asked: ChampConfig, path: str) -> ChampConfig:
+    """The sizes of a checkpoint with what `config.model` may say otherwise: whether the guidance encoders attend.
+
+    Raises:
+      InputError: the networks of the checkpoint are not those of config.model. Motion modules may be missing, and the
+        latents' scaling factor is the checkpoint's.
+    """
+    vae = dataclasses.replace(asked.vae, scaling_factor=given.vae.scaling_factor)
+    guidance = dataclasses.replace(given.guidance, attention=asked.guidance.attention)
+    asked, given = dataclasses.replace(asked, vae=vae), dataclasses.replace(given, guidance=guidance)
     for field in ("unet", "guidance", "vae", "image_encoder"):
         if getattr(given, field) != getattr(asked, field):
             raise InputError(
                 f"model.{field}: the config says {getattr(asked, field)}, init={path} holds {getattr(given, field)}; "
                 "use a config without model sizes (configs/stage1.py) to take those of the checkpoint"
             )
+    return given
 
 
 def _fit(network: Network, arrays: Flat, path: str) -> tuple[Flat, Flat, tuple[str, ...]]:

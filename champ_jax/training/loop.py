@@ -1,5 +1,6 @@
 """The loop of a run: batches in, steps, logs, checkpoints, validation; resumes, and stops without losing anything."""
 
+import dataclasses
 import json
 import signal
 import types
@@ -19,6 +20,7 @@ from champ_jax.diffusion.schedules import Schedule
 from champ_jax.errors import InputError
 from champ_jax.files import atomic_path
 from champ_jax.training import checkpoints, initialise
+from champ_jax.training.autoencoder import loss_of, moments, scaling_factor
 from champ_jax.training.batches import make_batches
 from champ_jax.training.config import check, check_size
 from champ_jax.training.logs import Logs
@@ -36,6 +38,7 @@ from champ_jax.training.validation import Validator
 _FIXED = ("stage", "trainable", "seed", "conditions", "model", "schedule", "optimizer.name", "data.batch_size")
 
 _NAME = 256  # bytes of a sample's name at most, where processes exchange them
+SCALING_BATCHES = 32  # that the latents' variance is measured on
 
 
 def train(config: ConfigDict, workdir: str | Path) -> None:
@@ -134,7 +137,7 @@ class Run:
                 fields = {name: value for name, value in config.to_dict().items() if name != "distributed"}
                 path.write_text(json.dumps(fields, indent=1) + "\n")
         objective = Objective(Schedule.of(network.config.training), **config.loss.to_dict())
-        step = make_step(network, optimizer, objective, options)
+        step = make_step(network, optimizer, objective, options, loss=loss_of(config.stage))
         jitted = jit_step(step, initialise.shardings_of(like), self.mesh, fast_compile=config.fast_compile)
         self._step = Together(jitted)
         return network, state, frozen, batches
@@ -176,6 +179,8 @@ class Run:
         if self._terminated:
             self._save()
         self.checkpoints.wait()
+        if config.stage == 0 and not self._terminated:
+            self._scale_latents()
         if self._terminated:
             self._print(f"SIGTERM: saved step {self.step} in {self.workdir}; run the same command again to go on")
         else:
@@ -187,6 +192,21 @@ class Run:
 
     def _save(self) -> None:
         self.checkpoints.save(self.state, seed=self.config.seed, data=self.batches.get_state())
+
+    def _scale_latents(self) -> None:
+        """Writes the scaling factor that gives this autoencoder's latents unit variance into the model's sizes."""
+        measure = jax.jit(lambda params, frozen, batch: moments(self.network.merge(params, frozen), batch))
+        params, gathered = self.state.average or self.state.params, []
+        for _ in range(SCALING_BATCHES):
+            batch = next(self.batches)
+            del batch["names"]
+            gathered.append(jax.device_get(measure(params, self.frozen, shard_batch(batch, self.mesh))))
+        model = checkpoints.read_model(self.workdir)
+        factor = scaling_factor(gathered)
+        if jax.process_index() == 0:
+            vae = dataclasses.replace(model.vae, scaling_factor=factor)
+            checkpoints.write_model(self.workdir, dataclasses.replace(model, vae=vae))
+        self.logs.say(f"scaling_factor {factor:.4f} gives the latents unit variance")
 
     def _validate(self) -> None:
         """Samples with the averaged parameters, if there are any; takes nothing from the state."""

@@ -31,6 +31,8 @@ class Objective:
       snr_gamma: of min-SNR weighting; 0 weighs all timesteps alike.
       drop_rate: how often the reference is dropped (no bank, zero image embedding) for classifier-free guidance.
       drop_per: whether each 'sample' is dropped by itself, or the whole 'batch' at once as the published model did.
+      kl_weight: of stage 0's divergence from the standard normal (`champ_jax.training.autoencoder`); the other stages
+        have none.
     """
 
     schedule: Schedule
@@ -38,12 +40,15 @@ class Objective:
     snr_gamma: float = 5.0
     drop_rate: float = 0.1
     drop_per: str = "sample"
+    kl_weight: float = 1e-3
 
     def __post_init__(self) -> None:
         if self.drop_per not in DROP_PER:
             raise InputError(f"loss.drop_per={self.drop_per}: unknown; choose {', '.join(DROP_PER)}")
         if not 0 <= self.drop_rate <= 1:
             raise InputError(f"loss.drop_rate={self.drop_rate}: must lie in 0 ... 1")
+        if self.kl_weight < 0:
+            raise InputError(f"loss.kl_weight={self.kl_weight}: must not be negative")
 
 
 @jax.tree_util.register_dataclass
@@ -109,11 +114,10 @@ def encode(champ: Champ, batch: Batch, draws: Draws) -> tuple[jax.Array, jax.Arr
     if "latents_mean" in batch:
         mean, deviation = batch["latents_mean"], batch["latents_std"]
         reference_mean, reference_deviation = batch["reference_mean"], batch["reference_std"]
-        token = batch["embedding"]
     else:
         mean, deviation = _posterior(champ, batch["pixels"])
         reference_mean, reference_deviation = _posterior(champ, batch["reference"])
-        token = embed(champ, batch["clip_pixels"])
+    token = batch["embedding"] if "embedding" in batch else embed(champ, batch["clip_pixels"])
     scale = champ.config.vae.scaling_factor
     latents = scale * (mean + deviation * draws.posterior)
     reference = scale * (reference_mean + reference_deviation * draws.reference_posterior)

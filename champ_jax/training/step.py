@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from champ_jax.errors import InputError
+from champ_jax.models.champ import Champ
 from champ_jax.training.objective import Batch, Draws, Objective, draw, latent_shape, loss
 from champ_jax.training.parameters import Flat, Network
 
@@ -87,6 +88,7 @@ def make_step(
     options: StepOptions,
     *,
     draws: Callable[[jax.Array, tuple[int, ...], Objective], Draws] = draw,
+    loss: Callable[[Champ, Batch, Draws, Objective], jax.Array] = loss,
 ) -> Callable[[TrainState, Flat, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """The step, not yet jitted.
 
@@ -96,6 +98,7 @@ def make_step(
       objective: the loss.
       options: seed, accumulation, averaging.
       draws: makes the step's random numbers from its key; tests put known ones in place.
+      loss: what is minimised; `autoencoder.reconstruction_loss` in stage 0.
 
     Returns:
       step(state, frozen, batch) -> (state, metrics). Metrics are () arrays: 'loss', 'gradient_norm' (before clipping),

@@ -18,6 +18,7 @@ from champ_jax.diffusion.samplers import Path as SamplingPath
 from champ_jax.diffusion.schedules import Schedule
 from champ_jax.evaluation.frames import pairwise
 from champ_jax.media import write_image, write_video
+from champ_jax.training.autoencoder import reconstruct
 from champ_jax.training.batches import make_batches
 from champ_jax.training.objective import Batch, embed, unit_range
 from champ_jax.training.parameters import Flat, Network
@@ -59,7 +60,10 @@ class Validator:
         source = make_batches(config, path, mesh, seed=_SEED, batch_size=mesh.size, cached=False, workers=0)
         batches = tuple(next(source) for _ in range(-(-settings.samples // mesh.size)))
         source.close()
-        sample = make_sampler(network, settings.steps, settings.guidance_scale)
+        if config.stage:
+            sample = make_sampler(network, settings.steps, settings.guidance_scale)
+        else:
+            sample = make_reconstructor(network)
         everywhere = NamedSharding(mesh, PartitionSpec())
         options = fast_compiler_options(mesh.devices.flat[0].platform) if config.fast_compile else None
         jitted = jax.jit(sample, out_shardings=everywhere, compiler_options=options)
@@ -98,6 +102,16 @@ class Validator:
                 write_image(place.with_suffix(".png"), video[0])
             else:
                 write_video(place.with_suffix(".mp4"), video, self.fps)
+
+
+def make_reconstructor(network: Network) -> Callable[[Flat, Flat, Batch, jax.Array], jax.Array]:
+    """The target pictures through the autoencoder and back, called as `make_sampler`'s function is; draws nothing."""
+
+    def sample(trained: Flat, frozen: Flat, batch: Batch, key: jax.Array) -> jax.Array:
+        del key
+        return reconstruct(network.merge(trained, frozen), batch)
+
+    return sample
 
 
 def make_sampler(

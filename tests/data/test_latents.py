@@ -110,6 +110,14 @@ def test_cached_batches_are_the_networks_outputs_for_the_same_samples(cached_pat
     assert np.std(expected["embedding"]) > 0.01
 
 
+def test_the_picture_may_stand_for_a_cached_embedding(cached_path):
+    options = {**OPTIONS, "crop": "center"}
+    pictures = next(make_stage1(cached_path, **options))
+    latents = next(make_stage1(cached_path, **options, cached=True, cached_embeddings=False))
+    assert "embedding" not in latents
+    np.testing.assert_array_equal(latents["clip_pixels"], pictures["clip_pixels"])
+
+
 def test_new_videos_need_only_their_own_latents(cached_path, encoder, tmp_path):
     path = tmp_path / "out"
     shutil.copytree(cached_path, path)

@@ -1,0 +1,55 @@
+"""Stage 0: the KL-regularised autoencoder that latents come from (Rombach et al. 2022, section 3.1), without its
+adversary; and the factor that brings its latents to unit variance."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from champ_jax.models.champ import Champ
+from champ_jax.training.objective import Batch, Draws, Objective, loss, unit_range
+
+
+def reconstruction_loss(champ: Champ, batch: Batch, draws: Draws, objective: Objective) -> jax.Array:
+    """Mean absolute error in [-1, 1] of pictures decoded from drawn latents + objective.kl_weight x the mean over
+    latents' elements of KL(posterior || standard normal), in nats; float32 ().
+
+    Args:
+      champ: with the autoencoder.
+      batch: `pixels` (B, 1, H, W, 3) are the pictures; a reference is of the same video and adds little.
+      draws: `posterior` picks their latents.
+      objective: `kl_weight`.
+    """
+    pictures = 2 * unit_range(batch["pixels"][:, 0]) - 1
+    posterior = champ.vae.encode(pictures)
+    mean, logvar = posterior.mean.astype(jnp.float32), posterior.logvar.astype(jnp.float32)
+    decoded = champ.vae.decode(mean + jnp.exp(0.5 * logvar) * draws.posterior[:, 0])
+    divergence = 0.5 * (mean**2 + jnp.exp(logvar) - 1 - logvar)
+    return jnp.abs(decoded.astype(jnp.float32) - pictures).mean() + objective.kl_weight * divergence.mean()
+
+
+def loss_of(stage: int) -> Callable[[Champ, Batch, Draws, Objective], jax.Array]:
+    """What a stage minimises."""
+    return loss if stage else reconstruction_loss
+
+
+def reconstruct(champ: Champ, batch: Batch) -> jax.Array:
+    """`pixels` (B, F, H, W, 3) through the autoencoder's most probable latents and back, uint8."""
+    pixels = batch["pixels"]
+    flat = 2 * unit_range(pixels.reshape(-1, *pixels.shape[2:])) - 1
+    decoded = champ.vae.decode(champ.vae.encode(flat).mode()).astype(jnp.float32)
+    return jnp.round(255 * jnp.clip(decoded / 2 + 0.5, 0, 1)).astype(jnp.uint8).reshape(pixels.shape)
+
+
+def moments(champ: Champ, batch: Batch) -> jax.Array:
+    """Mean of the latents of `pixels` over their posteriors and all elements, and of their squares: (2,) float32."""
+    posterior = champ.vae.encode(2 * unit_range(batch["pixels"].reshape(-1, *batch["pixels"].shape[2:])) - 1)
+    mean, logvar = posterior.mean.astype(jnp.float32), posterior.logvar.astype(jnp.float32)
+    return jnp.stack([mean.mean(), (mean**2 + jnp.exp(logvar)).mean()])
+
+
+def scaling_factor(gathered: Sequence[np.ndarray]) -> float:
+    """The factor that gives latents unit variance (section 4.3.2), from the `moments` of equally large batches."""
+    mean, square = np.mean(np.asarray(gathered, np.float64), axis=0)
+    return float(1 / np.sqrt(square - mean**2))

@@ -1,0 +1,95 @@
+"""The recipe of the built-in model: its commands parse, its legs resume and stop, its ablations leave parts out."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from champ_jax.cli import parse_config
+from champ_jax.errors import InputError
+from champ_jax.models.champ import ChampConfig
+from champ_jax.training import recipe
+from champ_jax.training.config import check, stage1
+from champ_jax.training.people import ABLATIONS, MODEL, ablation
+from champ_jax.training.recipe import VARIANTS, Leg, legs, run
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_trainings_of_a_recipe_are_good_configs(variant, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    trainings = [leg for leg in legs(Path("work/x"), VARIANTS[variant], seed=3) if "champ_jax.train" in leg.arguments]
+    stages = []
+    for leg in trainings:
+        config, options = parse_config(leg.arguments[2:], stage1, options=("workdir",))
+        check(config)
+        assert config.seed == 3
+        assert options["workdir"] == f"work/x/{leg.name}"
+        assert ChampConfig.from_json(config.model.to_dict()) == MODEL
+        stages.append(config.stage)
+    assert stages == [0, 1, 2]
+
+
+def test_every_leg_runs_a_file_that_is_there():
+    for leg in legs(Path("work/x"), VARIANTS["cpu"], seed=0):
+        first = leg.arguments[0]
+        assert first == "-m" or (ROOT / first).is_file()
+        assert leg.command.startswith("python ")
+
+
+def append(name, code="0"):
+    """A leg that writes a line to log.txt and ends with a status."""
+    return Leg(name, ("-c", f"import sys; print('{name}', file=open('log.txt', 'a')); sys.exit({code})"))
+
+
+def test_done_legs_are_skipped_and_failed_ones_run_again(tmp_path):
+    with pytest.raises(InputError, match=r"second: .* ended with status 3"):
+        run(tmp_path, [append("first"), append("second", "3")], tmp_path)
+    assert run(tmp_path, [append("first"), append("second")], tmp_path)
+    assert (tmp_path / "log.txt").read_text().split() == ["first", "second", "second"]
+    done = json.loads((tmp_path / "legs.json").read_text())
+    assert [leg["finished"] for leg in done.values()] == [True, True]
+
+
+def test_a_leg_whose_command_has_changed_runs_again(tmp_path):
+    assert run(tmp_path, [append("first")], tmp_path)
+    assert run(tmp_path, [Leg("first", ("-c", "open('other', 'w')"))], tmp_path)
+    assert (tmp_path / "other").exists()
+
+
+def test_the_deadline_stops_a_leg_which_the_next_call_finishes(tmp_path):
+    patient = Leg("patient", ("-c", "import os, time; time.sleep(0 if os.path.exists('go') else 60)"))
+    assert not run(tmp_path, [patient], tmp_path, minutes=0.01)
+    assert not json.loads((tmp_path / "legs.json").read_text())["patient"]["finished"]
+    (tmp_path / "go").touch()
+    assert run(tmp_path, [patient], tmp_path)
+
+
+def test_the_report_has_every_leg_and_figure(tmp_path):
+    run(tmp_path, [append("first")], tmp_path)
+    for index, kind in enumerate(("predictions", "copy", "nearest")):
+        metrics = {name: 10.0 * index + place for place, name in enumerate(recipe.METRICS.split(","))}
+        (tmp_path / f"{kind}.json").write_text(json.dumps({"metrics": metrics}))
+    text = recipe.write_report(tmp_path)
+    assert "| first |" in text
+    assert "| the reference picture, copied | 10 | 11 | 12 | 13 |" in text
+    assert (tmp_path / "report.md").read_text() == text
+
+
+def test_ablations_leave_out_what_their_names_say(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for name, conditions in ABLATIONS.items():
+        config, _ = parse_config([f"--config=configs/people/ablations.py:{name}"], stage1)
+        assert tuple(config.conditions) == conditions
+        assert config.model.guidance.attention == (name != "without_guidance_attention")
+    with pytest.raises(InputError, match="ablation x: unknown; choose full"):
+        ablation("x")
+
+
+def test_a_config_file_that_needs_a_name_says_so(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(InputError, match=r"needs a name; write --config=configs/people/ablations.py:NAME"):
+        parse_config(["--config=configs/people/ablations.py"], stage1)
+    with pytest.raises(InputError, match="takes no name"):
+        parse_config(["--config=configs/stage1.py:x"], stage1)

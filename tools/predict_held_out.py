@@ -1,0 +1,61 @@
+"""Animates held-out people by their own motions, from their first frames; or makes the baselines for that.
+
+  python tools/predict_held_out.py --held_out=DIR/test --weights=WEIGHTS --output=OUT
+      # OUT/VIDEO/NNNN.png, OUT_videos/VIDEO.mp4
+  python tools/predict_held_out.py --held_out=DIR/test --train=DIR/train --output=OUT
+      # OUT/copy/VIDEO/NNNN.png: the first frame; OUT/nearest/VIDEO/NNNN.png: the nearest frame of the training videos
+
+DIR is what tools/make_people.py made. Compare with python -m champ_jax.evaluate --config.ground_truth=DIR/test.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from champ_jax import animate
+from champ_jax.cli import Parser, run
+from champ_jax.evaluation.baselines import IMAGES, find_people, write_copies, write_nearest
+from champ_jax.files import atomic_path
+from champ_jax.media import list_images
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = Parser(description=__doc__)
+    parser.add_argument("--held_out", required=True, help="folder of the videos")
+    parser.add_argument("--output", required=True, help="folder for the frames")
+    parser.add_argument("--weights", help="a checkpoint directory or work folder")
+    parser.add_argument("--train", help="folder of the training videos: make the baselines")
+    parser.add_argument("--conditions", default=",".join(animate.CONDITIONS), help="(%(default)s)")
+    parser.add_argument("--steps", type=int, default=10, help="denoising steps (%(default)s)")
+    parser.add_argument("--guidance_scale", type=float, default=1.5, help="(%(default)s)")
+    options = parser.parse_args(argv)
+    if (options.weights is None) == (options.train is None):
+        parser.error("name either --weights or --train")
+    videos, output = find_people(options.held_out), Path(options.output)
+    if options.train is not None:
+        write_copies(videos, output / "copy")
+        write_nearest(videos, find_people(options.train), output / "nearest")
+        return 0
+    jobs = output.with_name(f"{output.name}.jsonl")
+    with atomic_path(jobs) as path:
+        path.write_text("".join(json.dumps(_job(video, output)) + "\n" for video in videos))
+    settings = {"steps": options.steps, "guidance_scale": options.guidance_scale, "conditions": options.conditions}
+    overrides = [f"--config.{name}={value}" for name, value in settings.items()]
+    return animate.main(
+        [f"--config.jobs={jobs}", f"--config.weights={options.weights}", "--config.windows.batch=1", *overrides]
+    )
+
+
+def _job(video: Path, output: Path) -> dict:
+    return {
+        "reference": str(list_images(video / IMAGES)[0]),
+        "motion": str(video),
+        "output": str(output.with_name(f"{output.name}_videos") / f"{video.name}.mp4"),
+        "frames_output": str(output / video.name),
+        "height": 128,
+        "fps": 24,
+    }
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,41 @@
+"""Trains the built-in model from nothing: data, autoencoder, stage 1, stage 2, packing, held-out evaluation.
+
+  python tools/train_builtin.py --output=work/builtin                        # on a CPU
+  python tools/train_builtin.py --output=work/builtin --variant=accelerator --minutes=8
+
+Every leg is a command that is printed and can be run by itself; the same command again goes on where it was cut off.
+OUTPUT/model.safetensors is the model, OUTPUT/report.md the report.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from champ_jax.cli import Parser, run
+from champ_jax.training import recipe
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = Parser(description=__doc__)
+    parser.add_argument("--output", default="work/builtin", help="folder for everything (%(default)s)")
+    parser.add_argument("--variant", default="cpu", choices=list(recipe.VARIANTS), help="how much (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the people and the trainings (%(default)s)")
+    parser.add_argument("--minutes", type=float, help="stop after so many; the same command goes on")
+    parser.add_argument("--until", help="the last leg to run")
+    options = parser.parse_args(argv)
+    directory = Path(os.path.relpath(options.output, CHECKOUT))
+    todo = recipe.legs(directory, recipe.VARIANTS[options.variant], options.seed)
+    names = [leg.name for leg in todo]
+    if options.until:
+        if options.until not in names:
+            parser.error(f"--until={options.until}: no such leg; choose {', '.join(names)}")
+        todo = todo[: names.index(options.until) + 1]
+    if recipe.run(Path(options.output), todo, CHECKOUT, minutes=options.minutes) and not options.until:
+        print(recipe.write_report(Path(options.output)))
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)
