@@ -2,7 +2,7 @@
 
 Every input is a shape with a sharding; nothing is allocated. The result says what a device's memory would hold and what
 devices would say to each other. Both are known once the compiler has optimised and scheduled the program and placed its
-buffers; the machine code, which takes ten times as long, changes neither. `Plan` reads them from the compiler's dump.
+buffers; the machine code, which takes ten times as long, adds itself and some scratch. `Plan` reads the compiler's dump.
 """
 
 import dataclasses
