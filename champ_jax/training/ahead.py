@@ -1,8 +1,9 @@
 """Compiles a run's step ahead of time, for devices that need not be there.
 
 Every input is a shape with a sharding; nothing is allocated. The result says what a device's memory would hold and what
-devices would say to each other. Both are known once the compiler has optimised and scheduled the program and placed its
-buffers; the machine code, which takes ten times as long, changes neither. `Plan` reads them from the compiler's dump.
+devices would say to each other. Both are known once the compiler has optimised and scheduled the program and placed
+its buffers; the machine code, which takes ten times as long, adds itself and some scratch. `Plan` reads the dump of
+the former.
 """
 
 import dataclasses

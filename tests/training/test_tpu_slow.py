@@ -77,8 +77,10 @@ def test_the_plan_alone_says_the_same(config, compiled, tmp_path):
     plan, whole = Report.load(path), Report.load(compiled[1])
     assert plan.collectives == whole.collectives
     assert plan.seconds < whole.seconds
-    for field in ("arguments", "temporaries"):
-        assert getattr(plan.memory, field) == pytest.approx(getattr(whole.memory, field), rel=0.1)
+    assert plan.memory.arguments == pytest.approx(whole.memory.arguments, rel=0.01)
+    # Machine code brings itself and some scratch.
+    more = whole.memory.temporaries - plan.memory.temporaries
+    assert 0 <= more < whole.memory.program
 
 
 def test_the_mesh_table_follows_from_the_report(config, compiled):
