@@ -48,7 +48,7 @@ _LARGE = {"dtype": "bfloat16", "attention": "auto", "data.workers": "12", "check
 
 VARIANTS = {
     "cpu": Variant(),
-    # The same networks on 20 times the samples and eight times the people.
+    # The same networks on about 20 times the samples and eight times the people.
     "accelerator": Variant(
         videos=3000,
         frames=48,
