@@ -29,6 +29,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--size", default="x".join(map(str, default.size)), help="WxH of the pictures (%(default)s)")
     parser.add_argument("--frames", type=int, default=default.frames, help="of each video, 24 a second (%(default)s)")
     parser.add_argument("--extreme", action="store_true", help="tall or small, heavy or lean: far from the mean")
+    parser.add_argument("--plain", action="store_true", help="studios and clothes of one colour: easy to learn")
     parser.add_argument("--videos_per_identity", type=int, default=1, help="motions each person does (%(default)s)")
     parser.add_argument("--test_share", type=float, default=default.test_share, help="of the videos (%(default)s)")
     options = parser.parse_args(argv)
@@ -37,6 +38,7 @@ def main(argv: Sequence[str]) -> None:
         size=_size(options.size),
         frames=options.frames,
         extreme=options.extreme,
+        plain=options.plain,
         videos_per_identity=options.videos_per_identity,
         test_share=options.test_share,
     )

@@ -79,8 +79,8 @@ def _check(count: int, settings: Settings, workers: int) -> None:
         raise InputError(f"--size={settings.size[0]}x{settings.size[1]}: must be at least 16x16")
     if settings.seed < 0:
         raise InputError(f"--seed={settings.seed}: must be 0 or more")
-    if not 0 <= settings.test_share < 1:
-        raise InputError(f"--test_share={settings.test_share}: must be at least 0 and less than 1")
+    if not 0 <= settings.test_share <= 1:
+        raise InputError(f"--test_share={settings.test_share}: must be within 0..1")
 
 
 def _record(settings: Settings) -> dict:

@@ -128,6 +128,15 @@ def draw_identity(rng: np.random.Generator, *, extreme: bool = False) -> Identit
     )
 
 
+def undecorated(identity: Identity) -> Identity:
+    """The same person, every garment of one colour."""
+    plain = [
+        dataclasses.replace(garment, pattern="plain", logo="", back="", back_color=garment.color)
+        for garment in (identity.top, identity.bottom)
+    ]
+    return dataclasses.replace(identity, top=plain[0], bottom=plain[1])
+
+
 def _top(rng: np.random.Generator, woman: int) -> Garment:
     kind = _pick(rng, TOPS, woman)
     color = colors.cloth(rng)

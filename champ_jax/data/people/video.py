@@ -12,7 +12,7 @@ from champ_jax.body.motion import Motion
 from champ_jax.conditions import CONDITIONS, render_motion
 from champ_jax.data.people.anatomy import load_anatomy
 from champ_jax.data.people.choreography import FPS, choreograph, draw_motif, pose_frames
-from champ_jax.data.people.identity import Identity, draw_identity
+from champ_jax.data.people.identity import Identity, draw_identity, undecorated
 from champ_jax.data.people.keypoints import whole_body_keypoints
 from champ_jax.data.people.outfit import dress
 from champ_jax.data.people.poses import to_rotations
@@ -35,6 +35,7 @@ class Settings:
     Attributes:
       seed: of everything. size: (W, H) px. frames: of each video.
       extreme: whether shapes lie far from the mean.
+      plain: in studios alone and in clothes without patterns, so that a small model can learn them.
       videos_per_identity: how many motions each person does.
       test_share: share of the videos that are for testing.
     """
@@ -43,6 +44,7 @@ class Settings:
     size: tuple[int, int] = (128, 128)
     frames: int = 48
     extreme: bool = False
+    plain: bool = False
     videos_per_identity: int = 1
     test_share: float = 0.1
 
@@ -116,7 +118,10 @@ def stage(settings: Settings, name: VideoName) -> Take:
     ]
     keypoints = whole_body_keypoints(*seen, camera.focal, settings.size)
     motion = dataclasses.replace(motion, keypoints=keypoints)
-    return Take(identity, motion, camera, draw_light(rng), draw_backdrop(rng, joints), shot, motif.actions)
+    light, backdrop = draw_light(rng), draw_backdrop(rng, joints)
+    if settings.plain:
+        identity, backdrop = undecorated(identity), dataclasses.replace(backdrop, kind="studio")
+    return Take(identity, motion, camera, light, backdrop, shot, motif.actions)
 
 
 def draw_images(take: Take, motion: Motion | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -164,7 +164,7 @@ def test_more_videos_leave_the_first_ones_as_they_are(share):
         ("--count=1 --frames=0", "--frames=0"),
         ("--count=1 --workers=0", "--workers=0"),
         ("--count=1 --seed=-1", "--seed=-1"),
-        ("--count=1 --test_share=1", "--test_share=1.0"),
+        ("--count=1 --test_share=1.5", "--test_share=1.5"),
         ("--count=1 --videos_per_identity=0", "--videos_per_identity=0"),
         ("--count=1 --colour=red", "--colour=red"),
     ],

@@ -185,6 +185,17 @@ def test_extreme_shapes_are_far_from_the_mean():
     assert len({beta > 0 for beta in np.array(extreme)[:, 3]}) == 2
 
 
+def test_plain_people_are_the_same_people_in_one_colour(takes):
+    for k, take in enumerate(takes):
+        plain = stage(dataclasses.replace(SETTINGS, plain=True), VideoName("train", k, k))
+        assert plain.backdrop.kind == "studio"
+        np.testing.assert_array_equal(plain.motion.rotations, take.motion.rotations)
+        for ours, theirs in ((plain.identity.top, take.identity.top), (plain.identity.bottom, take.identity.bottom)):
+            assert (ours.pattern, ours.logo, ours.back) == ("plain", "", "")
+            np.testing.assert_array_equal(ours.color, theirs.color)
+            np.testing.assert_array_equal(ours.back_color, theirs.color)
+
+
 def test_cloth_colours_differ_from_their_neighbours():
     rng = np.random.default_rng(0)
     for _ in range(20):
