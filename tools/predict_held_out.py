@@ -24,6 +24,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--held_out", required=True, help="folder of the videos")
     parser.add_argument("--output", required=True, help="folder for the frames")
     parser.add_argument("--weights", help="a checkpoint directory or work folder")
+    parser.add_argument("--motions", help="folder of VIDEO.npz to do instead (tools/make_drivers.py)")
     parser.add_argument("--train", help="folder of the training videos: make the baselines")
     parser.add_argument("--conditions", default=",".join(animate.CONDITIONS), help="(%(default)s)")
     parser.add_argument("--steps", type=int, default=10, help="denoising steps (%(default)s)")
@@ -38,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     jobs = output.with_name(f"{output.name}.jsonl")
     with atomic_path(jobs) as path:
-        path.write_text("".join(json.dumps(_job(video, output)) + "\n" for video in videos))
+        path.write_text("".join(json.dumps(_job(video, output, options.motions)) + "\n" for video in videos))
     settings = {"steps": options.steps, "guidance_scale": options.guidance_scale, "conditions": options.conditions}
     overrides = [f"--config.{name}={value}" for name, value in settings.items()]
     return animate.main(
@@ -46,10 +47,10 @@ def main(argv: Sequence[str]) -> int:
     )
 
 
-def _job(video: Path, output: Path) -> dict:
+def _job(video: Path, output: Path, motions: str | None) -> dict:
     return {
         "reference": str(list_images(video / IMAGES)[0]),
-        "motion": str(video),
+        "motion": str(video if motions is None else Path(motions) / f"{video.name}.npz"),
         "output": str(output.with_name(f"{output.name}_videos") / f"{video.name}.mp4"),
         "frames_output": str(output / video.name),
         "height": 128,
