@@ -1,0 +1,62 @@
+"""Draws held-out people as the model makes them, under their true frames (docs/results/*.png).
+
+python tools/make_results_sheet.py --held_out=DIR/test --predictions=OUT --names=A,B --output=docs/results/held_out.png
+
+A person is two rows: the reference picture and true frames; below it the first condition of that frame and the model's.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from champ_jax.cli import Parser, run
+from champ_jax.errors import InputError
+from champ_jax.evaluation.baselines import IMAGES
+from champ_jax.media import list_images, read_image, write_image
+
+_APART = 4  # px between panels
+_MARGIN = 56  # px for the words on the left
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = Parser(description=__doc__)
+    parser.add_argument("--held_out", required=True, help="folder of the true videos")
+    parser.add_argument("--predictions", required=True, help="folder of the model's: VIDEO/NNNN.png")
+    parser.add_argument("--names", required=True, help="which videos, separated by commas")
+    parser.add_argument("--frames", type=int, default=5, help="of each video, evenly spread (%(default)s)")
+    parser.add_argument("--output", required=True, help="the .png")
+    options = parser.parse_args(argv)
+    people = [
+        _person(Path(options.held_out) / name, Path(options.predictions) / name, options.frames)
+        for name in options.names.split(",")
+    ]
+    write_image(Path(options.output), np.concatenate(people))
+    print(f"{options.output}: {len(people)} people, {options.frames} frames of each")
+
+
+def _person(truth: Path, made: Path, count: int) -> np.ndarray:
+    true, drawn = list_images(truth / IMAGES), list_images(made)
+    if len(true) != len(drawn):
+        raise InputError(f"{made}: has {len(drawn)} frames, {truth / IMAGES} has {len(true)}; predict it again")
+    chosen = np.linspace(len(true) // count, len(true) - 1, count).round().astype(int)
+    above = [true[0], *(true[index] for index in chosen)]
+    below = [list_images(truth / "normal")[chosen[-1]], *(drawn[index] for index in chosen)]
+    return np.concatenate([_row(above, ("reference", "| truth")), _row(below, ("normal map", "| model"))])
+
+
+def _row(paths: Sequence[Path], words: tuple[str, str]) -> np.ndarray:
+    panels = [read_image(path) for path in paths]
+    height, width = panels[0].shape[:2]
+    row = Image.new("RGB", (_MARGIN + len(panels) * (width + _APART), height + _APART), "white")
+    font = ImageFont.load_default()
+    for line, word in enumerate(words):
+        ImageDraw.Draw(row).text((2, 4 + 14 * line), word, fill="black", font=font)
+    for index, panel in enumerate(panels):
+        row.paste(Image.fromarray(panel), (_MARGIN + index * (width + _APART), 0))
+    return np.asarray(row)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,42 @@
+"""Packs synthetic people as they ship with the package: a picture, a motion, and the true video.
+
+python tools/pack_people.py --source=work/builtin/held_out/test --names=p00003_m00003 --output=champ_jax/assets/people
+
+OUTPUT/NAME gets reference.png (the first frame), motion.npz and truth.mp4.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from champ_jax.body.motion import Motion
+from champ_jax.cli import Parser, run
+from champ_jax.errors import InputError
+from champ_jax.evaluation.baselines import IMAGES, find_people
+from champ_jax.files import atomic_path
+from champ_jax.media import list_images, read_image, write_video
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = Parser(description=__doc__)
+    parser.add_argument("--source", required=True, help="folder of videos that tools/make_people.py made")
+    parser.add_argument("--names", required=True, help="which of them, separated by commas")
+    parser.add_argument("--output", required=True, help="folder for the people")
+    options = parser.parse_args(argv)
+    there = {video.name: video for video in find_people(options.source)}
+    for name in options.names.split(","):
+        if name not in there:
+            raise InputError(f"--names={name}: {options.source} holds no such video")
+        video, frames = there[name], list_images(there[name] / IMAGES)
+        with atomic_path(Path(options.output) / name) as folder:
+            folder.mkdir(parents=True)
+            shutil.copyfile(frames[0], folder / "reference.png")
+            shutil.copyfile(video / "motion.npz", folder / "motion.npz")
+            fps = Motion.load(video / "motion.npz").fps
+            write_video(folder / "truth.mp4", map(read_image, frames), fps)
+        size = sum(path.stat().st_size for path in (Path(options.output) / name).iterdir())
+        print(f"{options.output}/{name}: {len(frames)} frames, {size / 2**10:.0f} KiB")
+
+
+if __name__ == "__main__":
+    run(main)
