@@ -3,6 +3,7 @@
 Without arguments it runs on built-in inputs. docs/animate.md describes every field.
 """
 
+import copy
 import dataclasses
 import json
 import os
@@ -202,7 +203,7 @@ def _job_config(shared: ml_collections.ConfigDict, number: int, fields: dict | I
     """The command's config with a job's fields over it; dotted names reach groups."""
     if isinstance(fields, InputError):
         raise fields
-    config = ml_collections.ConfigDict(shared).copy_and_resolve_references()
+    config = copy.deepcopy(shared)  # keeps the types of fields without a value
     for name, value in fields.items():
         if name.split(".")[0] in SHARED:
             raise InputError(f"{shared.jobs} line {number}: {name} is one for all jobs; give it as --config.{name}")

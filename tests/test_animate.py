@@ -133,6 +133,13 @@ def test_failing_jobs_are_told_and_do_not_stop_the_rest(batch, capfd, monkeypatc
     assert (folder / "8f_128_nocfg.mp4").stat().st_mtime_ns == stamp
 
 
+def test_a_job_may_set_fields_that_have_no_default():
+    config = animate.get_config()
+    job = animate._job_config(config, 1, {"output": "a.mp4", "height": 128, "fps": 12.5, "windows.batch": 2})
+    assert (job.height, job.fps, job.windows.batch) == (128, 12.5, 2)
+    assert (config.height, config.fps, config.windows.batch) == (None, None, 1)
+
+
 def test_a_record_repeats_the_run_bit_for_bit(batch, tmp_path):
     folder, _, _ = batch
     record = json.loads((folder / "8f_128_nocfg.json").read_text())
