@@ -133,7 +133,8 @@ class _Stub:
         self.state = state
 
     def array(self) -> np.ndarray:
-        raise NotImplementedError
+        """The array that it stands for; raises UnpicklingError where it stands for none."""
+        raise pickle.UnpicklingError(f"{self.name} that stands for no array")
 
 
 class _Chumpy(_Stub):
