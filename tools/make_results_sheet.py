@@ -1,8 +1,9 @@
-"""Draws held-out people as the model makes them, under their true frames (docs/results/*.png).
+"""Draws held-out people as a model makes them, under their true frames.
 
-python tools/make_results_sheet.py --held_out=DIR/test --predictions=OUT --names=A,B --output=docs/results/held_out.png
+python tools/make_results_sheet.py --held_out=DIR/test --predictions=OUT --names=A,B --output=held_out.png
 
-A person is two rows: the reference picture and true frames; below it the first condition of that frame and the model's.
+A person is two rows: the reference picture and true frames; below, the normal map of the last one and the model's
+frames.
 """
 
 from collections.abc import Sequence

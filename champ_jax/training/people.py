@@ -55,7 +55,6 @@ def autoencoder() -> ConfigDict:
     config.stage = 0
     config.trainable = "autoencoder"
     config.steps = 3000
-    config.data.batch_size = 8
     config.loss.kl_weight = 1e-6
     config.data.image_size = (64, 64)
     config.data.area = (0.25, 0.25)  # pixels as they are
@@ -67,7 +66,6 @@ def stage1() -> ConfigDict:
     config = _base(learning_rate=1.5e-3, decay=0.995)
     config.trainable = "stage1_image_encoder"
     config.steps = 1900
-    config.data.batch_size = 8  # two cores take more than twice the time for twice the samples
     _cached(config)
     return config
 
@@ -88,7 +86,7 @@ def stage2() -> ConfigDict:
 def _base(learning_rate: float, decay: float) -> ConfigDict:
     config = base()
     config.model = ConfigDict(MODEL.to_json())
-    config.data.batch_size = 16
+    config.data.batch_size = 8  # two cores take more than twice the time for twice the samples
     config.data.image_size = SIZE
     config.data.margin = 4
     config.data.workers = 0

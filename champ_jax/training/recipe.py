@@ -25,8 +25,8 @@ from champ_jax.files import atomic_path
 
 LEGS = "legs.json"
 METRICS = "psnr,ssim,mae,flicker"
-# Trainings on a CPU spend a fifth of their time on fresh memory without this: glibc is to keep what it was given, in
-# huge pages. Other allocators do not read these.
+# A step on a CPU asks for all of its memory anew, and page faults took a fifth of the processor: glibc is to keep what
+# it was given, in huge pages. Other allocators do not read these.
 _MEMORY = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "MALLOC_MMAP_MAX_": "0",

@@ -7,7 +7,7 @@
 NAME is full, without_smpl (the skeleton alone), without_geometry (no depth, no normal), without_skeleton or
 without_guidance_attention. A run ends with the line "validation at step 500: psnr ..., ssim ...", on people it was not
 trained on. Cost: 7 to 13 minutes on two CPU cores; --config.steps and --config.validation.every for longer ones.
-docs/results.md has the figures, and says how the paper's other ablation, shape alignment, is run.
+The paper's other ablation, shape alignment, needs no training: tools/make_drivers.py.
 """
 
 from champ_jax.training.people import ablation as get_config
