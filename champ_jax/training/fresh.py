@@ -12,8 +12,14 @@ import numpy as np
 
 from champ_jax.models.motion import position_table
 
-# Last layers of branches that begin as the identity: guidance (Champ section 3.3) and motion (AnimateDiff).
-_ZERO = re.compile(r"^guidance\.encoders\.\w+\.conv_out\.kernel$|\.temporal_transformer\.proj_out\.kernel$")
+# Last layers of branches that begin as the identity: guidance (Champ section 3.3), motion (AnimateDiff), and the
+# residuals of an autoencoder, which first has to learn the linear part of its work.
+_ZERO = re.compile(
+    r"^guidance\.encoders\.\w+\.conv_out\.kernel$|\.temporal_transformer\.proj_out\.kernel$"
+    r"|^vae\..*\.(conv2|to_out)\.kernel$"
+)
+
+_LOG_VARIANCE = -6.0  # of fresh latents
 
 
 def fresh_value(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
@@ -29,6 +35,10 @@ def fresh_value(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
         return position_table(shape[1], shape[2])
     if leaf == "position_ids":
         return np.arange(shape[1], dtype=np.int32)[None]
+    if name == "vae.quant_conv.bias":
+        # Its second half are the latents' log variances. Latents that are half noise, as zeros would make them, keep
+        # their noise for thousands of steps: what they say is too weak to learn from.
+        return np.where(np.arange(shape[0]) < shape[0] // 2, 0, _LOG_VARIANCE).astype(np.float32)
     if leaf == "bias" or _ZERO.search(name):
         return np.zeros(shape, np.float32)
     if leaf == "scale":

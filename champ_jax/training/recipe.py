@@ -58,7 +58,7 @@ _LARGE = {"dtype": "bfloat16", "attention": "auto", "data.workers": "12", "check
 
 VARIANTS = {
     "cpu": Variant(),
-    # The same networks on about 50 times the samples, of eight times the people, in the world as it is drawn.
+    # The same networks on 15 to 40 times the samples, of eight times the people, in the world as it is drawn.
     "accelerator": Variant(
         videos=3000,
         frames=48,

@@ -6,7 +6,7 @@
 
 NAME is full, without_smpl (the skeleton alone), without_geometry (no depth, no normal), without_skeleton or
 without_guidance_attention. A run ends with the line "validation at step 500: psnr ..., ssim ...", on people it was not
-trained on. Cost: 7 to 13 minutes on two CPU cores; --config.steps and --config.validation.every for longer ones.
+trained on. It sees 2,000 samples; --config.steps and --config.validation.every for longer ones.
 The paper's other ablation, shape alignment, needs no training: tools/make_drivers.py.
 """
 

@@ -19,6 +19,7 @@ from champ_jax.models.champ import Champ, ChampConfig
 from champ_jax.training.autoencoder import reconstruct, reconstruction_loss, scaling_factor
 from champ_jax.training.checkpoints import load_for_inference, read_model
 from champ_jax.training.config import check, smoke
+from champ_jax.training.fresh import fresh_value
 from champ_jax.training.loop import train
 from champ_jax.training.objective import Draws, Objective
 
@@ -60,6 +61,20 @@ def test_reconstructions_are_bytes_of_the_decoded_means(champ, batch):
     expected = np.asarray(champ.vae.decode(champ.vae.encode(pictures).mean)) * 127.5 + 127.5
     assert made.shape == batch["pixels"].shape
     assert np.abs(made[:, 0] - np.clip(expected, 0, 255)).max() <= 0.51
+
+
+def test_a_fresh_autoencoder_gives_latents_that_say_something(champ):
+    """Their noise is small beside how they differ from picture to picture."""
+    graph, state = nnx.split(champ.vae)
+    flat = [
+        (path, fresh_value(".".join(map(str, ("vae", *path))), variable.get_value().shape, 0))
+        for path, variable in nnx.to_flat_state(state)
+    ]
+    fresh = nnx.merge(graph, nnx.from_flat_state(flat))
+    levels = jnp.linspace(-1, 1, 5)[:, None, None, None]
+    posterior = fresh.encode(jnp.broadcast_to(levels, (5, 16, 16, 3)))
+    noise = np.exp(0.5 * np.asarray(posterior.logvar)).mean()
+    assert np.asarray(posterior.mean).std(axis=0).mean() > 2 * noise
 
 
 def test_the_factor_gives_unit_variance():
