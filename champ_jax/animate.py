@@ -34,7 +34,7 @@ SHARED = ("weights", "dtype", "devices", "deterministic", "jobs", "quiet", "dist
 def get_config() -> ml_collections.ConfigDict:
     """The default configuration of champ_jax.animate."""
     config = ml_collections.ConfigDict()
-    # A converted checkpoint directory or a training work folder; empty: the built-in (untrained) model
+    # A converted checkpoint directory or a training work folder; empty: the small built-in model
     config.weights = ""
     config.reference = ""  # the picture; empty: the built-in one
     config.motion = ""  # a motion folder, motion.npz or mesh_sequence.npz; empty: the built-in motion
@@ -99,7 +99,7 @@ class Weights:
           InputError: it is neither, or lacks a part.
         """
         if not path:
-            return cls(builtin.CONFIG, builtin.CHECKPOINT, _load_builtin)
+            return cls(builtin.config(), builtin.identity(), _load_builtin)
         if checkpoints.is_workdir(path):
             snapshot = checkpoints.Snapshot.find(path)
             model = snapshot.model
@@ -245,7 +245,7 @@ def _settle(config: ml_collections.ConfigDict) -> None:
 
 def _load_builtin(**options: Any) -> ChampPipeline:
     print(builtin.NOTICE, file=sys.stderr)
-    return ChampPipeline(builtin.CONFIG, builtin.weights(), **options)
+    return ChampPipeline(builtin.config(), builtin.weights(), **options)
 
 
 def _name_output(config: ml_collections.ConfigDict) -> None:

@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> None:
     if options.weights:
         pipeline = ChampPipeline.from_checkpoint(options.weights, devices=jax.local_devices()[:1])
     else:
-        pipeline = ChampPipeline(builtin.CONFIG, builtin.weights(), devices=jax.local_devices()[:1])
+        pipeline = ChampPipeline(builtin.config(), builtin.weights(), devices=jax.local_devices()[:1])
     settings = Settings(width=options.size, height=options.size, steps=1)
     picture = np.zeros((options.size, options.size, 3), np.uint8)
     shape = settings.latent_shape(pipeline.config, picture.shape, 1)[1:]

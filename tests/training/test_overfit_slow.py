@@ -1,0 +1,67 @@
+"""The whole way on one clip: autoencoder, stage 1 and stage 2 learn it by heart, and the command draws it again."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from champ_jax.evaluation.frames import pairwise
+from champ_jax.media import read_image
+
+ROOT = Path(__file__).parents[2]
+FRAMES = 8
+
+
+def run(*arguments):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_one_clip_is_learned_by_heart(tmp_path):
+    people, dataset = tmp_path / "people", tmp_path / "dataset"
+    made = ["--plain", "--count=1", f"--frames={FRAMES}", "--size=64x64", "--test_share=0", "--seed=4"]
+    run("tools/make_people.py", f"--output={people}", *made)
+    run("tools/build_dataset.py", f"--source={people / 'train'}", f"--output={dataset}")
+
+    def train(name, *settings):
+        common = ["data.margin=1", "data.image_size=(64,64)", "validation.every=0", "checkpoint.every=1000"]
+        fields = [f"data.path={dataset}", *common, *settings]
+        overrides = [f"--config.{field}" for field in fields]
+        arguments = [f"--config=configs/people/{name}.py", f"--workdir={tmp_path / name}", *overrides]
+        run("-m", "champ_jax.train", *arguments)
+
+    train("autoencoder", "steps=1200", "data.area=(1.0,1.0)")
+    cache = ["--cache_latents", f"--weights={tmp_path / 'autoencoder'}", "--size=64x64"]
+    run("tools/build_dataset.py", f"--output={dataset}", *cache)
+    train("stage1", f"init={tmp_path / 'autoencoder'}", "steps=800", "loss.drop_rate=0.0")
+    clip = [f"data.frames={FRAMES}", "data.batch_size=1", "loss.drop_rate=0.0"]
+    train("stage2", f"init={tmp_path / 'stage1'}", "steps=300", *clip)
+
+    video = next((people / "train").iterdir())
+    fields = {
+        "weights": tmp_path / "stage2",
+        "reference": video / "images" / "0001.png",
+        "motion": video,
+        "output": tmp_path / "out.mp4",
+        "frames_output": tmp_path / "frames",
+        "width": 64,
+        "height": 64,
+        "guidance_scale": 1.0,
+    }
+    run("-m", "champ_jax.animate", *(f"--config.{name}={value}" for name, value in fields.items()))
+    true, made = (
+        np.stack([read_image(path) for path in sorted(folder.iterdir())])
+        for folder in (video / "images", tmp_path / "frames")
+    )
+    quality = pairwise(true, made)["psnr"]
+    print(f"PSNR {np.round(quality, 1)} dB")
+    assert quality.mean() >= 30
+    still = pairwise(true, np.broadcast_to(true[:1], true.shape).copy())["psnr"]
+    assert quality[1:].mean() >= still[1:].mean() + 3
