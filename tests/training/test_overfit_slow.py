@@ -37,7 +37,7 @@ def test_one_clip_is_learned_by_heart(tmp_path):
         arguments = [f"--config=configs/people/{name}.py", f"--workdir={tmp_path / name}", *overrides]
         run("-m", "champ_jax.train", *arguments)
 
-    train("autoencoder", "steps=1200", "data.area=(1.0,1.0)")
+    train("autoencoder", "steps=750", "data.area=(1.0,1.0)")
     cache = ["--cache_latents", f"--weights={tmp_path / 'autoencoder'}", "--size=64x64"]
     run("tools/build_dataset.py", f"--output={dataset}", *cache)
     train("stage1", f"init={tmp_path / 'autoencoder'}", "steps=800", "loss.drop_rate=0.0")
