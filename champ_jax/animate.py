@@ -42,7 +42,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.output = ""  # the video; empty: results/PICTURE-MOTION/animation.mp4
     config.comparison = True  # also writes OUTPUT_comparison.mp4: picture, conditions, result side by side
     config.frames_output = ""  # a folder for the frames as PNG
-    config.latents_output = ""  # a .npy for the final latents (F, height/8, width/8, 4)
+    config.latents_output = ""  # a .npy for the final latents (F, height/8, width/8, channels)
     config.picture_size = False  # the video (and PNG frames) at the picture's size
 
     config.conditions = CONDITIONS
@@ -56,7 +56,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.seed = 42
     config.sampler = "ddim"  # dpm_solver_2m, unipc
     config.eta = 0.0
-    config.noise = ""  # a .npy (F, height/8, width/8, 4) in place of the seed's noise
+    config.noise = ""  # a .npy (F, height/8, width/8, channels) in place of the seed's noise
 
     config.windows = ml_collections.ConfigDict()
     config.windows.scheme = "shifted"  # clamped, closed_loop, shifted_loop

@@ -1,8 +1,8 @@
 """Fresh values for parameters that no checkpoint gives, made on the host.
 
-They are distributed as the modules' own initial values are (a test holds the two together), but cost nothing to
-compile: a jitted initialisation of a tiny model's 1,400 variables takes XLA minutes on a CPU. A value depends on the
-seed and the name alone, so it is the same on every mesh and in every process.
+But for the autoencoder's, they are distributed as the modules' own initial values (a test holds the two together). They
+cost nothing to compile: a jitted initialisation of a tiny model's 1,400 variables takes XLA minutes on a CPU. A value
+depends on the seed and the name alone, so it is the same on every mesh and in every process.
 """
 
 import re
@@ -36,8 +36,8 @@ def fresh_value(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     if leaf == "position_ids":
         return np.arange(shape[1], dtype=np.int32)[None]
     if name == "vae.quant_conv.bias":
-        # Its second half are the latents' log variances. Latents that are half noise, as zeros would make them, keep
-        # their noise for thousands of steps: what they say is too weak to learn from.
+        # Its second half are the latents' log variances. Zeros would make latents half noise, which a thousand
+        # steps hardly lessen: what they say is too weak to learn from.
         return np.where(np.arange(shape[0]) < shape[0] // 2, 0, _LOG_VARIANCE).astype(np.float32)
     if leaf == "bias" or _ZERO.search(name):
         return np.zeros(shape, np.float32)

@@ -22,9 +22,9 @@ FRAMES = 24  # of a clip
 SCHEDULE = ScheduleConfig(betas="scaled_linear")
 
 # Latents an eighth the size of the pictures, as Stable Diffusion's, but of eight channels, for a face is three of them
-# wide: what is learned first is to copy from the reference, and a sample costs a third of one with latents of a
-# quarter. The guidance encoders' first convolution runs on every pixel, so it is narrow. Few groups where layers are
-# narrow: normalising one or two channels by themselves leaves nothing of a flat colour.
+# wide: what is learned first is to copy from the reference, and a sample costs little more than half of one with
+# latents of a quarter. The guidance encoders' first convolution runs on every pixel, so it is narrow. Few groups where
+# layers are narrow: normalising one or two channels by themselves leaves nothing of a flat colour.
 MODEL = ChampConfig(
     unet=UNetConfig(
         in_channels=8,
@@ -90,7 +90,7 @@ def stage2() -> ConfigDict:
 def _base(learning_rate: float, decay: float) -> ConfigDict:
     config = base()
     config.model = ConfigDict(MODEL.to_json())
-    config.data.batch_size = 8  # two cores take more than twice the time for twice the samples
+    config.data.batch_size = 8  # twice the samples take two cores twice the time
     config.data.image_size = SIZE
     config.data.margin = 4
     config.data.workers = 0
