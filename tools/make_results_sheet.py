@@ -1,12 +1,13 @@
 """Draws held-out people as a model makes them, under their true frames.
 
 python tools/make_results_sheet.py --held_out=DIR/test --predictions=OUT --names=A,B --output=held_out.png
+python tools/make_results_sheet.py --held_out=DIR/test --predictions=OUT/unaligned,OUT/aligned --names=A --output=sheet.png
 
-A person is two rows: the reference picture and true frames; below, the normal map of the last one and the model's
-frames.
+A person is a row of the reference picture and true frames, and below it one for each folder of predictions: the normal
+map of the last true frame and the model's frames, under the folder's name where there are several.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,33 +19,42 @@ from champ_jax.evaluation.baselines import IMAGES
 from champ_jax.media import list_images, read_image, write_image
 
 _APART = 4  # px between panels
-_MARGIN = 56  # px for the words on the left
+_MARGIN = 72  # px for the words on the left
 
 
 def main(argv: Sequence[str]) -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--held_out", required=True, help="folder of the true videos")
-    parser.add_argument("--predictions", required=True, help="folder of the model's: VIDEO/NNNN.png")
+    parser.add_argument("--predictions", required=True, help="folders of the model's: VIDEO/NNNN.png")
     parser.add_argument("--names", required=True, help="which videos, separated by commas")
     parser.add_argument("--frames", type=int, default=5, help="of each video, evenly spread (%(default)s)")
     parser.add_argument("--output", required=True, help="the .png")
     options = parser.parse_args(argv)
+    folders = [Path(folder) for folder in options.predictions.split(",")]
+    words = ["model"] if len(folders) == 1 else [folder.name for folder in folders]
     people = [
-        _person(Path(options.held_out) / name, Path(options.predictions) / name, options.frames)
+        _person(
+            Path(options.held_out) / name,
+            {word: folder / name for word, folder in zip(words, folders, strict=True)},
+            options.frames,
+        )
         for name in options.names.split(",")
     ]
     write_image(Path(options.output), np.concatenate(people))
     print(f"{options.output}: {len(people)} people, {options.frames} frames of each")
 
 
-def _person(truth: Path, made: Path, count: int) -> np.ndarray:
-    true, drawn = list_images(truth / IMAGES), list_images(made)
-    if len(true) != len(drawn):
-        raise InputError(f"{made}: has {len(drawn)} frames, {truth / IMAGES} has {len(true)}; predict it again")
+def _person(truth: Path, made: Mapping[str, Path], count: int) -> np.ndarray:
+    true = list_images(truth / IMAGES)
     chosen = np.linspace(len(true) // count, len(true) - 1, count).round().astype(int)
-    above = [true[0], *(true[index] for index in chosen)]
-    below = [list_images(truth / "normal")[chosen[-1]], *(drawn[index] for index in chosen)]
-    return np.concatenate([_row(above, ("reference", "| truth")), _row(below, ("normal map", "| model"))])
+    rows = [_row([true[0], *(true[index] for index in chosen)], ("reference", "| truth"))]
+    normal = list_images(truth / "normal")[chosen[-1]]
+    for word, folder in made.items():
+        drawn = list_images(folder)
+        if len(true) != len(drawn):
+            raise InputError(f"{folder}: has {len(drawn)} frames, {truth / IMAGES} has {len(true)}; predict it again")
+        rows.append(_row([normal, *(drawn[index] for index in chosen)], ("normal map", f"| {word}")))
+    return np.concatenate(rows)
 
 
 def _row(paths: Sequence[Path], words: tuple[str, str]) -> np.ndarray:

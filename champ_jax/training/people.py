@@ -144,7 +144,7 @@ def ablation(name: str) -> ConfigDict:
         raise InputError(f"ablation {name}: unknown; choose {', '.join(ABLATIONS)}")
     config = stage1()
     config.conditions = ABLATIONS[name]
-    config.steps = config.validation.every = 500
+    config.steps = config.validation.every = 1000
     config.validation.samples = 64
     if name == "without_guidance_attention":
         config.model.guidance.attention = False

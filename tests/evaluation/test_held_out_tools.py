@@ -45,10 +45,20 @@ def test_a_sheet_has_the_truth_above_the_model(held_out, tmp_path):
     write_frames(tmp_path / "made/a", (11, 61, 111, 161))
     arguments = [f"--held_out={held_out}", f"--predictions={tmp_path / 'made'}", "--names=a", "--frames=2"]
     draw([*arguments, f"--output={tmp_path / 'sheet.png'}"])
-    sheet = read_image(tmp_path / "sheet.png")[:, 56:]  # right of the words
+    sheet = read_image(tmp_path / "sheet.png")[:, 72:]  # right of the words
     above, below = (sheet[row, 2 :: SIZE + 4, 0].tolist() for row in (SIZE // 2, SIZE + 4 + SIZE // 2))
     assert above == [10, 110, 160]
     assert below == [240, 111, 161]
+
+
+def test_every_folder_of_predictions_has_its_row(held_out, tmp_path):
+    write_frames(tmp_path / "one/a", (11, 61, 111, 161))
+    write_frames(tmp_path / "two/a", (12, 62, 112, 162))
+    folders = f"--predictions={tmp_path / 'one'},{tmp_path / 'two'}"
+    draw([f"--held_out={held_out}", folders, "--names=a", "--frames=2", f"--output={tmp_path / 'sheet.png'}"])
+    sheet = read_image(tmp_path / "sheet.png")[:, 72:]
+    rows = [sheet[row + SIZE // 2, 2 :: SIZE + 4, 0].tolist() for row in range(0, 3 * (SIZE + 4), SIZE + 4)]
+    assert rows == [[10, 110, 160], [240, 111, 161], [240, 112, 162]]
 
 
 def test_predictions_of_another_length_are_told(held_out, tmp_path):

@@ -1,6 +1,7 @@
 """The whole way on one clip: autoencoder, stage 1 and stage 2 learn it by heart, and the command draws it again."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,8 +27,10 @@ def run(*arguments):
 @pytest.mark.slow
 def test_one_clip_is_learned_by_heart(tmp_path):
     people, dataset = tmp_path / "people", tmp_path / "dataset"
-    made = ["--plain", "--count=1", f"--frames={FRAMES}", "--size=64x64", "--test_share=0", "--seed=4"]
+    made = ["--plain", "--count=5", f"--frames={FRAMES}", "--size=64x64", "--test_share=0", "--seed=4"]
     run("tools/make_people.py", f"--output={people}", *made)
+    for video in sorted((people / "train").iterdir())[:-1]:
+        shutil.rmtree(video)  # the last one moves so much that its first frame is worth 18 dB at its end
     run("tools/build_dataset.py", f"--source={people / 'train'}", f"--output={dataset}")
 
     def train(name, *settings):
@@ -40,9 +43,9 @@ def test_one_clip_is_learned_by_heart(tmp_path):
     train("autoencoder", "steps=750", "data.area=(1.0,1.0)")
     cache = ["--cache_latents", f"--weights={tmp_path / 'autoencoder'}", "--size=64x64"]
     run("tools/build_dataset.py", f"--output={dataset}", *cache)
-    train("stage1", f"init={tmp_path / 'autoencoder'}", "steps=800", "loss.drop_rate=0.0")
+    train("stage1", f"init={tmp_path / 'autoencoder'}", "steps=1500", "loss.drop_rate=0.0")
     clip = [f"data.frames={FRAMES}", "data.batch_size=1", "loss.drop_rate=0.0"]
-    train("stage2", f"init={tmp_path / 'stage1'}", "steps=300", *clip)
+    train("stage2", f"init={tmp_path / 'stage1'}", "steps=400", *clip)
 
     video = next((people / "train").iterdir())
     fields = {
@@ -61,7 +64,7 @@ def test_one_clip_is_learned_by_heart(tmp_path):
         for folder in (video / "images", tmp_path / "frames")
     )
     quality = pairwise(true, made)["psnr"]
-    print(f"PSNR {np.round(quality, 1)} dB")
+    still = pairwise(true, np.broadcast_to(true[:1], true.shape).copy())["psnr"][1:]
+    print(f"PSNR {np.round(quality, 1)} dB; the first frame, copied, {np.round(still, 1)} dB")
+    assert still.mean() < 22
     assert quality.mean() >= 30
-    still = pairwise(true, np.broadcast_to(true[:1], true.shape).copy())["psnr"]
-    assert quality[1:].mean() >= still[1:].mean() + 3
