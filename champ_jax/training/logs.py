@@ -45,7 +45,7 @@ class Logs:
         self._events = SummaryWriter(str(workdir), purge_step=start + 1 if start else None)
         self._bar = tqdm(total=steps, initial=start, unit="step", disable=not sys.stderr.isatty(), smoothing=0.1)
         self._plain, self._every, self._steps = not sys.stderr.isatty(), every, steps
-        self._began, self._start = time.monotonic(), start
+        self._first: tuple[float, int] | None = None  # when the step that was compiled for was done, and which
 
     def step(self, step: int, metrics: Mapping[str, Any], shown: Mapping[str, str]) -> None:
         """Records a step.
@@ -63,12 +63,20 @@ class Logs:
         for name, value in line.items():
             if name != "step" and isinstance(value, int | float):
                 self._events.add_scalar(f"train/{name}", value, step)
+        if self._first is None:
+            self._first = time.monotonic(), step
         self._bar.update(step - self._bar.n)
         self._bar.set_postfix(shown, refresh=False)
         if self._plain and (step % self._every == 0 or step == self._steps):
-            left = (time.monotonic() - self._began) / max(step - self._start, 1) * (self._steps - step)
             words = " ".join(f"{name} {value}" for name, value in shown.items())
-            print(f"step {step}/{self._steps} {words} ETA {tqdm.format_interval(left)}", file=sys.stderr, flush=True)
+            print(f"step {step}/{self._steps} {words} ETA {self._left(step)}", file=sys.stderr, flush=True)
+
+    def _left(self, step: int) -> str:
+        """The time to the last step at the mean pace since the first."""
+        began, first = self._first
+        if step == first:
+            return "?" if step < self._steps else "00:00"
+        return tqdm.format_interval((time.monotonic() - began) / (step - first) * (self._steps - step))
 
     def validation(self, step: int, metrics: Mapping[str, float], videos: Sequence[np.ndarray], fps: float) -> None:
         """Puts validation measures and videos (F, H, W, 3) uint8 into the event file."""

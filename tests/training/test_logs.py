@@ -1,6 +1,7 @@
 """metrics.jsonl and event files."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -41,6 +42,17 @@ def test_event_file_holds_scalars_and_videos(tmp_path):
     (events,) = tmp_path.glob("events.out.tfevents.*")
     data = events.read_bytes()
     assert all(word in data for word in (b"train/loss", b"validation/psnr", b"validation/0", b"GIF89a"))
+
+
+def test_the_time_left_leaves_out_what_the_first_step_took(tmp_path, capsys, monkeypatch):
+    clock = iter((100.0, 102.0, 104.0))
+    monkeypatch.setattr("champ_jax.training.logs.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    logs = Logs(tmp_path, start=6, steps=100, every=1)
+    for step in (7, 8, 9):  # two seconds each after the first
+        logs.step(step, {"loss": 0.5}, {})
+    logs.close()
+    ends = [line.split("ETA ")[1] for line in capsys.readouterr().err.splitlines()]
+    assert ends == ["?", "03:04", "03:02"]
 
 
 def test_plain_progress_lines_where_there_is_no_terminal(tmp_path, capsys):
