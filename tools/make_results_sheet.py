@@ -1,7 +1,7 @@
 """Draws held-out people as a model makes them, under their true frames.
 
 python tools/make_results_sheet.py --held_out=DIR/test --predictions=OUT --names=A,B --output=held_out.png
-python tools/make_results_sheet.py --held_out=DIR/test --predictions=OUT/unaligned,OUT/aligned --names=A --output=sheet.png
+python tools/make_results_sheet.py --held_out=DIR/test --predictions=OUT/one,OUT/other --names=A --output=two.png
 
 A person is a row of the reference picture and true frames, and below it one for each folder of predictions: the normal
 map of the last true frame and the model's frames, under the folder's name where there are several.
