@@ -19,6 +19,7 @@ from typing import Any
 from champ_jax.errors import InputError
 
 BEAT = 5.0  # seconds between signs of life
+PARTING = 2.0  # seconds that the others have to read why this one ends
 
 
 class Watch:
@@ -58,7 +59,7 @@ class Watch:
             time.sleep(2 * BEAT)
         self._ending.set()
         line = (" ".join(str(error).split()) or type(error).__name__)[:500]
-        self._send("stop", number=self._process, why=f"stopped: {line}")
+        self._part("stop", number=self._process, why=f"stopped: {line}")
 
     def finish(self) -> None:
         """This process has done its work; from here on the others need not hear of it."""
@@ -76,6 +77,24 @@ class Watch:
             for link in self._links.values():
                 with contextlib.suppress(OSError):  # the reader sees that it is gone
                     link.sendall(message)
+
+    def _part(self, kind: str, **fields: Any) -> None:
+        """Sends a last message and stays until it has been read.
+
+        The kernel answers what arrives after the end, or lies unread at it, with a reset, and a reset takes the last
+        message out of the receiver's hands: it would only see that this process died. So what comes in is read until
+        the other side closes, too.
+        """
+        self._send(kind, **fields)
+        end = time.monotonic() + PARTING
+        for link in self._links.values():
+            with contextlib.suppress(OSError):  # gone already, or silent to the end
+                link.shutdown(socket.SHUT_WR)
+        for link in self._links.values():
+            with contextlib.suppress(OSError):
+                link.settimeout(max(end - time.monotonic(), 0.01))
+                while link.recv(65536):
+                    link.settimeout(max(end - time.monotonic(), 0.01))
 
     def _run(self) -> None:
         with selectors.DefaultSelector() as selector:
@@ -127,7 +146,7 @@ class Watch:
         line = f"error: {name} {why}; process {self._process} stops too. Run the same command on all hosts to go on\n"
         os.write(2, line.encode())
         if self._process == 0:
-            self._send("stop", number=number, name=name, why=why)
+            self._part("stop", number=number, name=name, why=why)
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
         os._exit(1)

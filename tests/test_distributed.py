@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from champ_jax import watch
 from champ_jax.distributed import Place, defaults, find
 from champ_jax.errors import InputError
 
@@ -190,6 +191,33 @@ def test_an_error_is_told_to_the_others(trio):
         assert status == 1
         assert told.startswith("error: process 1 of 3 (")
         assert "stopped: the disk is full; process" in told
+
+
+def test_why_it_ended_reaches_one_that_talks_meanwhile():
+    """What arrives at an end is answered with a reset, which would take the last message out of the reader's hands."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROCESS, "0", "wait"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    address = ("localhost", int(process.stdout.readline()))
+    first, talker = (watch.connect(number, 7, [address], 20)[0] for number in (1, 2))
+    assert process.stdout.readline() == "ready\n"
+    first.sendall(b'{"kind": "stop", "number": 1, "why": "stopped: the disk is full"}\n')
+    for _ in range(10):
+        talker.sendall(b'{"kind": "alive"}\n')
+        time.sleep(0.05)
+    told = b""
+    while b'"stop"' not in told:
+        data = talker.recv(65536)
+        assert data, told
+        told += data
+    talker.close()
+    first.close()
+    assert ended(process, 10)[0] == 1
 
 
 def test_processes_that_are_done_may_leave(trio):
