@@ -193,7 +193,7 @@ def test_an_error_is_told_to_the_others(trio):
         assert "stopped: the disk is full; process" in told
 
 
-def test_why_it_ended_reaches_one_that_talks_meanwhile():
+def test_why_it_ended_reaches_one_that_talks_meanwhile(request):
     """What arrives at an end is answered with a reset, which would take the last message out of the reader's hands."""
     process = subprocess.Popen(
         [sys.executable, "-c", PROCESS, "0", "wait"],
@@ -203,6 +203,7 @@ def test_why_it_ended_reaches_one_that_talks_meanwhile():
         stderr=subprocess.PIPE,
         text=True,
     )
+    request.addfinalizer(process.kill)
     address = ("localhost", int(process.stdout.readline()))
     first, talker = (watch.connect(number, 7, [address], 20)[0] for number in (1, 2))
     assert process.stdout.readline() == "ready\n"

@@ -7,7 +7,7 @@ A person is a row of the reference picture and true frames, and below it one for
 map of the last true frame and the model's frames, under the folder's name where there are several.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,9 @@ _MARGIN = 72  # px for the words on the left
 def main(argv: Sequence[str]) -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--held_out", required=True, help="folder of the true videos")
-    parser.add_argument("--predictions", required=True, help="folders of the model's: VIDEO/NNNN.png")
+    parser.add_argument(
+        "--predictions", required=True, help="folders of VIDEO/NNNN.png"
+    )
     parser.add_argument("--names", required=True, help="which videos, separated by commas")
     parser.add_argument("--frames", type=int, default=5, help="of each video, evenly spread (%(default)s)")
     parser.add_argument("--output", required=True, help="the .png")
@@ -33,23 +35,19 @@ def main(argv: Sequence[str]) -> None:
     folders = [Path(folder) for folder in options.predictions.split(",")]
     words = ["model"] if len(folders) == 1 else [folder.name for folder in folders]
     people = [
-        _person(
-            Path(options.held_out) / name,
-            {word: folder / name for word, folder in zip(words, folders, strict=True)},
-            options.frames,
-        )
+        _person(Path(options.held_out) / name, words, [folder / name for folder in folders], options.frames)
         for name in options.names.split(",")
     ]
     write_image(Path(options.output), np.concatenate(people))
     print(f"{options.output}: {len(people)} people, {options.frames} frames of each")
 
 
-def _person(truth: Path, made: Mapping[str, Path], count: int) -> np.ndarray:
+def _person(truth: Path, words: Sequence[str], made: Sequence[Path], count: int) -> np.ndarray:
     true = list_images(truth / IMAGES)
     chosen = np.linspace(len(true) // count, len(true) - 1, count).round().astype(int)
     rows = [_row([true[0], *(true[index] for index in chosen)], ("reference", "| truth"))]
     normal = list_images(truth / "normal")[chosen[-1]]
-    for word, folder in made.items():
+    for word, folder in zip(words, made, strict=True):
         drawn = list_images(folder)
         if len(true) != len(drawn):
             raise InputError(f"{folder}: has {len(drawn)} frames, {truth / IMAGES} has {len(true)}; predict it again")

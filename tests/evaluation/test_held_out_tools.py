@@ -52,9 +52,9 @@ def test_a_sheet_has_the_truth_above_the_model(held_out, tmp_path):
 
 
 def test_every_folder_of_predictions_has_its_row(held_out, tmp_path):
-    write_frames(tmp_path / "one/a", (11, 61, 111, 161))
-    write_frames(tmp_path / "two/a", (12, 62, 112, 162))
-    folders = f"--predictions={tmp_path / 'one'},{tmp_path / 'two'}"
+    write_frames(tmp_path / "one/made/a", (11, 61, 111, 161))
+    write_frames(tmp_path / "two/made/a", (12, 62, 112, 162))  # a folder of the same name
+    folders = f"--predictions={tmp_path / 'one/made'},{tmp_path / 'two/made'}"
     draw([f"--held_out={held_out}", folders, "--names=a", "--frames=2", f"--output={tmp_path / 'sheet.png'}"])
     sheet = read_image(tmp_path / "sheet.png")[:, 72:]
     rows = [sheet[row + SIZE // 2, 2 :: SIZE + 4, 0].tolist() for row in range(0, 3 * (SIZE + 4), SIZE + 4)]
