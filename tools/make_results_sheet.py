@@ -25,9 +25,7 @@ _MARGIN = 72  # px for the words on the left
 def main(argv: Sequence[str]) -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--held_out", required=True, help="folder of the true videos")
-    parser.add_argument(
-        "--predictions", required=True, help="folders of VIDEO/NNNN.png"
-    )
+    parser.add_argument("--predictions", required=True, help="folders of VIDEO/NNNN.png")
     parser.add_argument("--names", required=True, help="which videos, separated by commas")
     parser.add_argument("--frames", type=int, default=5, help="of each video, evenly spread (%(default)s)")
     parser.add_argument("--output", required=True, help="the .png")
