@@ -17,13 +17,14 @@ import jax
 import ml_collections
 from ml_collections import config_dict
 
-from champ_jax import builtin, cli, distributed
-from champ_jax.data.motion_folder import CONDITIONS
-from champ_jax.errors import InputError
-from champ_jax.job import Job
+from champ_jax.common import cli, distributed
+from champ_jax.common.errors import InputError
+from champ_jax.common.progress import Progress
+from champ_jax.conditions.motion_folder import CONDITIONS
+from champ_jax.inference import builtin
+from champ_jax.inference.job import Job
+from champ_jax.inference.pipeline import ChampPipeline, check_dtype
 from champ_jax.models.champ import COMPONENTS, ChampConfig
-from champ_jax.pipeline import ChampPipeline, check_dtype
-from champ_jax.progress import Progress
 from champ_jax.training import checkpoints
 from champ_jax.weights.checkpoint import read_config
 

@@ -19,16 +19,16 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from champ_jax.cli import parse_config, run
-from champ_jax.distributed import joined
-from champ_jax.errors import InputError
-from champ_jax.evaluation import published, report, sheet, videos, warping, weights
+from champ_jax.common.cli import parse_config, run
+from champ_jax.common.distributed import joined
+from champ_jax.common.errors import InputError
+from champ_jax.common.files import atomic_path
+from champ_jax.common.media import write_image
+from champ_jax.evaluation import network_weights, published, report, sheet, videos, warping
 from champ_jax.evaluation.config import get_config
 from champ_jax.evaluation.evaluator import Evaluator
 from champ_jax.evaluation.protocol import METRICS, Protocol, metric_names, protocol
 from champ_jax.evaluation.states import Results
-from champ_jax.files import atomic_path
-from champ_jax.media import write_image
 
 
 def evaluate(config: ConfigDict) -> dict:
@@ -83,7 +83,7 @@ def _networks(folder: str | None, metrics: Sequence[str]) -> tuple[dict[str, nnx
     for name in metrics:
         network = METRICS[name].network
         if network and network not in networks:
-            loaded = weights.load(folder, network) if folder else None
+            loaded = network_weights.load(folder, network) if folder else None
             if loaded is not None:
                 networks[network] = loaded
             elif folder:

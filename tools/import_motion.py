@@ -17,8 +17,8 @@ from champ_jax.body.interpolation import fill_gaps, resample
 from champ_jax.body.mirror import mirror
 from champ_jax.body.motion import SPACES, change_space
 from champ_jax.body.smoothing import smooth
-from champ_jax.cli import Parser, run
-from champ_jax.errors import InputError
+from champ_jax.common.cli import Parser, run
+from champ_jax.common.errors import InputError
 
 
 def main(argv: Sequence[str]) -> None:

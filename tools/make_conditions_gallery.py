@@ -10,10 +10,10 @@ import numpy as np
 
 from champ_jax.body.authored import load_authored
 from champ_jax.body.smpl import load_body
-from champ_jax.cli import Parser, run
+from champ_jax.common.cli import Parser, run
+from champ_jax.common.media import write_image
 from champ_jax.conditions import render_motion
 from champ_jax.conditions.preview import preview
-from champ_jax.media import write_image
 
 # Name of the picture: motion, frame.
 POSES = {"wave": ("wave", 18), "profile": ("turn", 14), "back": ("turn", 24), "sway": ("sway", 10)}

@@ -20,8 +20,8 @@ from champ_jax.body.alignment import AlignOptions, align
 from champ_jax.body.ground import rest_height
 from champ_jax.body.motion import Motion
 from champ_jax.body.smpl import load_body
-from champ_jax.cli import Parser, run
-from champ_jax.errors import InputError
+from champ_jax.common.cli import Parser, run
+from champ_jax.common.errors import InputError
 from champ_jax.evaluation.baselines import find_people
 
 KINDS = ("unaligned", "aligned")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import champ_jax
 from champ_jax.body.authored import MOTIONS
-from champ_jax.cli import Parser, run
+from champ_jax.common.cli import Parser, run
 
 
 def main(argv: Sequence[str]) -> None:

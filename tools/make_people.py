@@ -13,10 +13,10 @@ import os
 import re
 from collections.abc import Sequence
 
-from champ_jax.cli import Parser, run
-from champ_jax.data.people.dataset import make_people
-from champ_jax.data.people.video import Settings
-from champ_jax.errors import InputError
+from champ_jax.common.cli import Parser, run
+from champ_jax.common.errors import InputError
+from champ_jax.data.synthetic.dataset import make_people
+from champ_jax.data.synthetic.video import Settings
 
 
 def main(argv: Sequence[str]) -> None:

@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from champ_jax.cli import Parser, run
+from champ_jax.common.cli import Parser, run
+from champ_jax.common.files import atomic_path
 from champ_jax.conditions import CONDITIONS, render_motion
-from champ_jax.data.people.anatomy import load_anatomy
-from champ_jax.data.people.video import Settings, VideoName, draw_images, stage
-from champ_jax.files import atomic_path
+from champ_jax.data.synthetic.anatomy import load_anatomy
+from champ_jax.data.synthetic.video import Settings, VideoName, draw_images, stage
 
 _COLUMNS, _PEOPLE_ROWS, _STRIPS = 9, 2, 3
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from champ_jax.cli import Parser, run
-from champ_jax.errors import InputError
+from champ_jax.common.cli import Parser, run
+from champ_jax.common.errors import InputError
+from champ_jax.common.media import list_images, read_image, write_image
 from champ_jax.evaluation.baselines import IMAGES
-from champ_jax.media import list_images, read_image, write_image
 
 _APART = 4  # px between panels
 _MARGIN = 72  # px for the words on the left

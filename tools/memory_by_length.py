@@ -14,13 +14,13 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from champ_jax import builtin
-from champ_jax.cli import Parser, run
-from champ_jax.data.motion_folder import CONDITIONS
-from champ_jax.errors import InputError
-from champ_jax.pipeline import ChampPipeline
-from champ_jax.progress import Progress
-from champ_jax.settings import Settings
+from champ_jax.common.cli import Parser, run
+from champ_jax.common.errors import InputError
+from champ_jax.common.progress import Progress
+from champ_jax.conditions.motion_folder import CONDITIONS
+from champ_jax.inference import builtin
+from champ_jax.inference.pipeline import ChampPipeline
+from champ_jax.inference.settings import Settings
 
 
 class Frames:

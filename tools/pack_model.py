@@ -1,12 +1,12 @@
-"""Writes a stage-2 run's model as one small file (champ_jax/packed.py), to ship with a package.
+"""Writes a stage-2 run's model as one small file (champ_jax/weights/packed.py), to ship with a package.
 
 python tools/pack_model.py --run=work/builtin/stage2 --output=model.safetensors
 """
 
 from collections.abc import Sequence
 
-from champ_jax.cli import Parser, run
-from champ_jax.packed import pack_run, size_of
+from champ_jax.common.cli import Parser, run
+from champ_jax.weights.packed import pack_run, size_of
 
 
 def main(argv: Sequence[str]) -> None:

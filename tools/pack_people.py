@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from champ_jax.body.motion import Motion
-from champ_jax.cli import Parser, run
-from champ_jax.errors import InputError
+from champ_jax.common.cli import Parser, run
+from champ_jax.common.errors import InputError
+from champ_jax.common.files import atomic_path
+from champ_jax.common.media import list_images, read_image, write_video
 from champ_jax.evaluation.baselines import IMAGES, find_people
-from champ_jax.files import atomic_path
-from champ_jax.media import list_images, read_image, write_video
 
 
 def main(argv: Sequence[str]) -> None:

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from champ_jax import animate
-from champ_jax.cli import Parser, run
+from champ_jax.common.cli import Parser, run
+from champ_jax.common.files import atomic_path
+from champ_jax.common.media import list_images
 from champ_jax.evaluation.baselines import IMAGES, find_people, write_copies, write_nearest
-from champ_jax.files import atomic_path
-from champ_jax.media import list_images
 
 
 def main(argv: Sequence[str]) -> int:

@@ -16,11 +16,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from champ_jax.cli import Parser, run
+from champ_jax.common.cli import Parser, run
+from champ_jax.common.errors import InputError
+from champ_jax.common.parallel import map_items
 from champ_jax.conditions import BACKENDS, CONDITIONS
-from champ_jax.data.beam import map_items
-from champ_jax.data.rendering import render_folder
-from champ_jax.errors import InputError
+from champ_jax.conditions.rendering_jobs import render_folder
 
 
 def main(argv: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from champ_jax.cli import Parser, run
+from champ_jax.common.cli import Parser, run
 from champ_jax.training import recipe
 
 CHECKOUT = Path(__file__).resolve().parent.parent

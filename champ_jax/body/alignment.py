@@ -13,7 +13,7 @@ from champ_jax.body.ground import lowest_points, rest_height, rest_pelvis
 from champ_jax.body.motion import Motion, camera_points, require_same_space
 from champ_jax.body.rotations import rotation_about
 from champ_jax.body.smpl import BodyModel
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 
 CAMERAS = ("reference", "driver", "reference_parity")
 FITS = ("crop", "pad", "none")

@@ -6,7 +6,7 @@ import numpy as np
 
 from champ_jax.body.motion import Motion
 from champ_jax.body.rotations import slerp
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 
 
 def fill_gaps(motion: Motion, longest: int) -> tuple[Motion, list[str]]:

@@ -10,8 +10,8 @@ import numpy as np
 
 from champ_jax.body.rotations import rotation_error
 from champ_jax.body.smpl import NUM_JOINTS, BodyModel, smpl
-from champ_jax.errors import InputError
-from champ_jax.files import atomic_path
+from champ_jax.common.errors import InputError
+from champ_jax.common.files import atomic_path
 
 SPACES = ("smpl", "smplx", "open")
 NUM_KEYPOINTS = 134

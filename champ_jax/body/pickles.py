@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import scipy.sparse
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 
 _COMPRESSED: tuple[tuple[bytes, Callable[[bytes], bytes]], ...] = (
     (b"\x1f\x8b", gzip.decompress),

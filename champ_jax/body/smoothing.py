@@ -12,7 +12,7 @@ from champ_jax.body.rotations import (
     matrix_to_axis_angle,
     nearest_rotation,
 )
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 
 VISIBLE = 0.3
 

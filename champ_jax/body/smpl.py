@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from champ_jax.body.body_files import read_body
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 
 NUM_JOINTS = 24
 JOINT_NAMES = (

@@ -1,8 +1,8 @@
 """From a posed body to the motion conditions: depth, normal and semantic maps, mask, skeleton picture."""
 
 from champ_jax.conditions.mesh_sequence import MeshSequence
-from champ_jax.conditions.motion import CONDITIONS, RenderedMotion, render_mesh_sequence, render_motion
 from champ_jax.conditions.render import BACKENDS, render
+from champ_jax.conditions.rendered_motion import CONDITIONS, RenderedMotion, render_mesh_sequence, render_motion
 from champ_jax.conditions.skeleton import coco_to_openpose, draw_skeleton
 
 __all__ = [

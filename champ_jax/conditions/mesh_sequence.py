@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)

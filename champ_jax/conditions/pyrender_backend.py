@@ -8,9 +8,9 @@ import os
 import jax
 import numpy as np
 
+from champ_jax.common.errors import InputError
 from champ_jax.conditions.maps import shade
 from champ_jax.conditions.rasterizer import NEAR, Raster
-from champ_jax.errors import InputError
 
 # How far beyond the body the clipping planes lie, as a share of its depth: close, for a precise depth buffer.
 _MARGIN = 0.05

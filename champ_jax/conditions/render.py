@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from champ_jax.common.errors import InputError
 from champ_jax.conditions.colors import PART_COLORS
 from champ_jax.conditions.maps import LINEAR_PART_COLORS, MAPS, draw_maps
 from champ_jax.conditions.rasterizer import NEAR
-from champ_jax.errors import InputError
 
 BACKENDS = ("jax", "pyrender")
 

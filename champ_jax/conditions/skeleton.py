@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from champ_jax.common.errors import InputError
 from champ_jax.conditions import drawing
-from champ_jax.errors import InputError
 
 NUM_KEYPOINTS = 134
 """18 body points (OpenPose order), 6 of the feet, 68 of the face, 21 of each hand."""

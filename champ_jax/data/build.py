@@ -15,7 +15,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from champ_jax.data.beam import map_items
+from champ_jax.common.errors import InputError
+from champ_jax.common.files import atomic_path, require_space
+from champ_jax.common.parallel import map_items
+from champ_jax.conditions.motion_folder import CONDITIONS, index_frames
 from champ_jax.data.dataset import locate
 from champ_jax.data.folders import (
     CheckedVideo,
@@ -25,10 +28,7 @@ from champ_jax.data.folders import (
     fingerprint,
     kinds_for,
 )
-from champ_jax.data.motion_folder import CONDITIONS, index_frames
 from champ_jax.data.records import VIDEOS, Piece, Video, Videos, list_parts, locked, video_features, write_part
-from champ_jax.errors import InputError
-from champ_jax.files import atomic_path, require_space
 
 REPORT = "report.json"
 _LARGEST_PART = 512 << 20  # bytes; TFDS holds a part in memory

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from champ_jax.data.motion_folder import (
+from champ_jax.common.errors import InputError
+from champ_jax.common.media import read_image
+from champ_jax.conditions.motion_folder import (
     CONDITIONS,
     MASKED,
     check_picture,
@@ -23,8 +25,6 @@ from champ_jax.data.motion_folder import (
     mask_threshold,
     natural_key,
 )
-from champ_jax.errors import InputError
-from champ_jax.media import read_image
 
 BOXES = "human_bbox.json"
 NO_BOX = (-1, -1, -1, -1)
@@ -155,7 +155,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _color_notes(files: dict[str, dict[str, Path]], frames: Sequence[str]) -> list[str]:
-    from champ_jax.data.semantic_colors import semantic_complaint  # brings JAX, which readers do without
+    from champ_jax.conditions.semantic_colors import semantic_complaint  # brings JAX, which readers do without
 
     for frame in dict.fromkeys((frames[0], frames[len(frames) // 2])):
         path = files[MASKED][frame]

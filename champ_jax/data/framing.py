@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 from PIL import Image
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 
 CROPS = ("none", "center", "random", "box")
 RESIZES = ("cover", "pad", "stretch")

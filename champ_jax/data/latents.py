@@ -19,10 +19,10 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tqdm import tqdm
 
+from champ_jax.common.errors import InputError
 from champ_jax.data.dataset import Dataset, FolderDataset, decode
 from champ_jax.data.framing import Framing, clip_picture
 from champ_jax.data.records import VIDEOS, FrameBuilder, list_parts, locked, open_part, write_part
-from champ_jax.errors import InputError
 
 
 @dataclass(frozen=True)

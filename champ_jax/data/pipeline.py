@@ -29,13 +29,13 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from champ_jax.data.beam import end_with_parent
+from champ_jax.common.errors import InputError
+from champ_jax.common.parallel import end_with_parent
+from champ_jax.conditions.motion_folder import CONDITIONS
 from champ_jax.data.dataset import Dataset, FolderDataset, decode, open_dataset, person_box, text
 from champ_jax.data.framing import Framing, Window, clip_picture
 from champ_jax.data.latents import LatentReader
-from champ_jax.data.motion_folder import CONDITIONS
 from champ_jax.data.sampling import clip_stride, pick_clip, pick_pair
-from champ_jax.errors import InputError
 
 Batch = dict[str, Any]
 

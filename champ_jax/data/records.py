@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from champ_jax.errors import InputError
-from champ_jax.files import atomic_path
+from champ_jax.common.errors import InputError
+from champ_jax.common.files import atomic_path
 
 VIDEOS = "videos"  # the folder of the parts
 GREY = ("depth", "mask")  # the kinds of picture with one channel

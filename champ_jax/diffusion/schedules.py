@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 from champ_jax.models.champ import ScheduleConfig
 
 BETA_SCHEDULES = ("linear", "scaled_linear", "cosine")

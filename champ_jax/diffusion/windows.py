@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)

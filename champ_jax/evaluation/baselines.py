@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from champ_jax.errors import InputError
-from champ_jax.files import atomic_path
-from champ_jax.media import list_images, read_image, write_image
+from champ_jax.common.errors import InputError
+from champ_jax.common.files import atomic_path
+from champ_jax.common.media import list_images, read_image, write_image
 
 IMAGES = "images"  # a video's folder of frames
 _SIDE = 32  # pictures are compared at this size

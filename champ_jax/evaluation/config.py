@@ -2,7 +2,7 @@
 
 import ml_collections
 
-from champ_jax import distributed
+from champ_jax.common import distributed
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 from champ_jax.evaluation import clips, frames, resize
 from champ_jax.evaluation.devices import LocalDevices, pad_batch
 from champ_jax.evaluation.frechet import Gaussian

@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 from collections.abc import Sequence
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 from champ_jax.evaluation.protocol import nearest
 
 

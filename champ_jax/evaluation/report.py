@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from champ_jax.common.files import atomic_path
 from champ_jax.evaluation.protocol import METRICS, Protocol
 from champ_jax.evaluation.published import Table
 from champ_jax.evaluation.states import Results, video_means
-from champ_jax.files import atomic_path
 
 _UNITS = {
     "psnr": "dB",

@@ -19,7 +19,7 @@ from flax import nnx
 from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 from champ_jax.models.layers import Conv1x1, FeedForward, group_norm, layer_norm, mark_unused
 
 KERNELS = ("xla", "cudnn", "splash")

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 from champ_jax.models.attention import AttentionKernels, SpatialTransformer
 from champ_jax.models.layers import check_remat, conv3x3, mark_unused, remat_call
 

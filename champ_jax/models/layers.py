@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 
 RESNET_EPSILON = 1e-5
 

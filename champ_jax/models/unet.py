@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 from champ_jax.models.attention import AttentionKernels, BlockReference, Rows, SpatialTransformer
 from champ_jax.models.layers import (
     Downsample,
@@ -27,7 +27,7 @@ from champ_jax.models.layers import (
     remat_call,
     timestep_embedding,
 )
-from champ_jax.models.motion import MotionConfig, MotionModule
+from champ_jax.models.motion_module import MotionConfig, MotionModule
 
 # What one video's picture means to the denoiser: an entry for each place.
 Reference = dict[str, BlockReference]

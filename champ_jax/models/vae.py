@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 from champ_jax.models.attention import attention
 from champ_jax.models.layers import Conv1x1, ResNetBlock, Upsample, conv3x3, group_norm
 

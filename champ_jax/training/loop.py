@@ -15,23 +15,23 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from champ_jax.common.errors import InputError
+from champ_jax.common.files import atomic_path
+from champ_jax.common.synchronization import Together
 from champ_jax.data.pipeline import Batches
 from champ_jax.diffusion.schedules import Schedule
-from champ_jax.errors import InputError
-from champ_jax.files import atomic_path
-from champ_jax.training import checkpoints, initialise
+from champ_jax.planning.sharding_table import sharding_table
+from champ_jax.training import checkpoints, initial_state
 from champ_jax.training.autoencoder import loss_of, moments, scaling_factor
 from champ_jax.training.batches import make_batches
 from champ_jax.training.config import check, check_size
-from champ_jax.training.logs import Logs
+from champ_jax.training.logging import Logs
 from champ_jax.training.objective import Objective
 from champ_jax.training.optimizer import make_optimizer
 from champ_jax.training.parameters import Flat, Network
 from champ_jax.training.sharding import check_batch, make_mesh, shard_batch
 from champ_jax.training.step import StepOptions, TrainState, jit_step, make_step
-from champ_jax.training.table import sharding_table
 from champ_jax.training.throughput import Meter, memory_in_use, useful_flops
-from champ_jax.training.together import Together
 from champ_jax.training.validation import Validator
 
 # What may not differ between a run and its continuation: the state on disk would not fit or not mean the same.
@@ -117,7 +117,7 @@ class Run:
         batches = make_batches(config, config.data.path, self.mesh)
         if self.checkpoints.steps():
             _check_continuation(config, self.workdir)
-            network = initialise.build_network(config, checkpoints.read_model(self.workdir)).on(self.mesh)
+            network = initial_state.build_network(config, checkpoints.read_model(self.workdir)).on(self.mesh)
             check_size(config, network.config)
             like, frozen = self._describe(network, optimizer, options)
             state, progress = self.checkpoints.restore(like)
@@ -125,20 +125,20 @@ class Run:
             batches.set_state(progress["data"])
             self._print(f"{self.workdir}: going on from step {progress['step']}")
         else:
-            initial = initialise.load_initial(config)
+            initial = initial_state.load_initial(config)
             network = initial.network.on(self.mesh)
             check_size(config, network.config)
             for note in initial.notes:
                 self._print(note)
             like, _ = self._describe(network, optimizer, options)
-            state, frozen = initialise.start(initial, self.workdir, config, optimizer, options, self.mesh)
+            state, frozen = initial_state.start(initial, self.workdir, config, optimizer, options, self.mesh)
         if self._is_first:
             with atomic_path(self.workdir / checkpoints.CONFIG) as path:
                 fields = {name: value for name, value in config.to_dict().items() if name != "distributed"}
                 path.write_text(json.dumps(fields, indent=1) + "\n")
         objective = Objective(Schedule.of(network.config.training), **config.loss.to_dict())
         step = make_step(network, optimizer, objective, options, loss=loss_of(config.stage))
-        jitted = jit_step(step, initialise.shardings_of(like), self.mesh, fast_compile=config.fast_compile)
+        jitted = jit_step(step, initial_state.shardings_of(like), self.mesh, fast_compile=config.fast_compile)
         self._step = Together(jitted)
         return network, state, frozen, batches
 
@@ -146,8 +146,8 @@ class Run:
         self, network: Network, optimizer: optax.GradientTransformation, options: StepOptions
     ) -> tuple[TrainState, Flat]:
         """State and frozen parameters as shapes with shardings, printed if the config says so."""
-        state = initialise.abstract_state(network, optimizer, options, self.mesh)
-        frozen = initialise.abstract_frozen(network, self.config.frozen_dtype, self.mesh)
+        state = initial_state.abstract_state(network, optimizer, options, self.mesh)
+        frozen = initial_state.abstract_frozen(network, self.config.frozen_dtype, self.mesh)
         if self.config.print_sharding:
             self._print(sharding_table(state, frozen))
         return state, frozen

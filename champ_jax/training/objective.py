@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from champ_jax.common.errors import InputError
 from champ_jax.diffusion.loss import diffusion_loss, min_snr_weights, sample_noise
 from champ_jax.diffusion.schedules import Schedule
-from champ_jax.errors import InputError
 from champ_jax.models.champ import Champ
 from champ_jax.models.clip import normalise
 

@@ -3,7 +3,7 @@
 import ml_collections
 import optax
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 from champ_jax.training.parameters import Flat
 
 OPTIMIZERS = ("adamw", "adafactor")

@@ -17,7 +17,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.typing import DTypeLike
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 from champ_jax.models.attention import AttentionKernels
 from champ_jax.models.champ import COMPONENTS, Champ, ChampConfig
 from champ_jax.models.keys import InitKeys

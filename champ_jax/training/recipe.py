@@ -20,8 +20,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from champ_jax.errors import InputError
-from champ_jax.files import atomic_path
+from champ_jax.common.errors import InputError
+from champ_jax.common.files import atomic_path
 
 LEGS = "legs.json"
 METRICS = "psnr,ssim,mae,flicker"

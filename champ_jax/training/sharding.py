@@ -17,7 +17,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 
 AXES = ("data", "fsdp")
 BATCH = PartitionSpec(AXES)

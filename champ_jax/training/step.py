@@ -11,7 +11,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 from champ_jax.models.champ import Champ
 from champ_jax.training.objective import Batch, Draws, Objective, draw, latent_shape, loss
 from champ_jax.training.parameters import Flat, Network

@@ -13,18 +13,18 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
+from champ_jax.common.media import write_image, write_video
+from champ_jax.common.synchronization import Together
 from champ_jax.diffusion.samplers import SAMPLERS
 from champ_jax.diffusion.samplers import Path as SamplingPath
 from champ_jax.diffusion.schedules import Schedule
 from champ_jax.evaluation.frames import pairwise
-from champ_jax.media import write_image, write_video
 from champ_jax.training.autoencoder import reconstruct
 from champ_jax.training.batches import make_batches
 from champ_jax.training.objective import Batch, embed, unit_range
 from champ_jax.training.parameters import Flat, Network
 from champ_jax.training.sharding import shard_batch
 from champ_jax.training.step import fast_compiler_options
-from champ_jax.training.together import Together
 
 _SEED = 2**31  # of the set and of its noise, in no run's way
 

@@ -23,10 +23,10 @@ import ml_dtypes
 import numpy as np
 import orbax.checkpoint as ocp
 
-from champ_jax.errors import InputError
-from champ_jax.files import atomic_path
+from champ_jax.common.errors import InputError
+from champ_jax.common.files import atomic_path
 from champ_jax.weights.names import flatten, is_table, unflatten
-from champ_jax.weights.reader import lone_reader
+from champ_jax.weights.orbax_arrays import lone_reader
 
 FORMAT = "champ_jax weights"
 VERSION = 1

@@ -14,21 +14,21 @@ import numpy as np
 from flax import nnx
 from tqdm import tqdm
 
-from champ_jax.errors import InputError
-from champ_jax.files import require_space
+from champ_jax.common.errors import InputError
+from champ_jax.common.files import require_space
 from champ_jax.models.champ import COMPONENTS, ChampConfig, build_component
 from champ_jax.models.clip import CLIPVisionConfig
 from champ_jax.models.guidance import CONDITIONS, GuidanceConfig
 from champ_jax.models.keys import InitKeys
-from champ_jax.models.motion import MotionConfig
+from champ_jax.models.motion_module import MotionConfig
 from champ_jax.models.unet import UNetConfig
 from champ_jax.models.vae import VAEConfig
 from champ_jax.weights import shapes
 from champ_jax.weights.checkpoint import DTYPES, Tree, checkpoint_writer
 from champ_jax.weights.initial import initial_values
 from champ_jax.weights.names import TensorName, files_of, is_optional, is_table, unflatten
-from champ_jax.weights.readers import open_tensors
-from champ_jax.weights.sources import Layout, Source, find_files, read_json, read_source
+from champ_jax.weights.pretrained_files import Layout, Source, find_files, read_json, read_source
+from champ_jax.weights.tensor_files import open_tensors
 
 NO_MOTION = "none"
 # What a Stable Diffusion UNet has and the ReferenceNet has not: the bank is its output.

@@ -9,8 +9,8 @@ import numpy as np
 import safetensors.numpy
 from tqdm import tqdm
 
-from champ_jax.errors import InputError
-from champ_jax.files import atomic_path, require_space
+from champ_jax.common.errors import InputError
+from champ_jax.common.files import atomic_path, require_space
 from champ_jax.weights.checkpoint import is_floating, load_checkpoint, read_config
 from champ_jax.weights.names import TensorName, files_of, flatten
 

@@ -16,7 +16,7 @@ from flax import nnx
 from champ_jax.models.champ import ChampConfig
 from champ_jax.models.guidance import GuidanceEncoder
 from champ_jax.models.keys import InitKeys
-from champ_jax.models.motion import MotionModule
+from champ_jax.models.motion_module import MotionModule
 from champ_jax.weights.names import Path, TensorName, flatten
 
 

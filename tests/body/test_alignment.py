@@ -14,7 +14,7 @@ from champ_jax.body.mirror import mirror, mirrored_keypoints
 from champ_jax.body.motion import camera_points
 from champ_jax.body.rotations import rotation_about
 from champ_jax.body.smpl import body_keypoints, load_body
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import torch
 from bodies import random_body, random_rotations, write_pickle
 
 from champ_jax.body.smpl import load_body, smpl
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 
 
 @pytest.fixture

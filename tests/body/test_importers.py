@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from champ_jax.body.cameras import project
 from champ_jax.body.importers import import_motion
 from champ_jax.body.motion import MEAN_PELVIS
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 
 FRAMES, SIZE = 5, (320, 240)
 ROTATIONS = random_rotations((FRAMES, 24), seed=7)

@@ -9,7 +9,7 @@ from motions import random_motion
 
 from champ_jax.body.motion import MEAN_PELVIS, Motion, camera_points, change_space
 from champ_jax.body.smpl import load_body
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 
 
 @pytest.mark.parametrize("keypoints", [True, False])

@@ -10,7 +10,7 @@ from motions import random_motion
 
 from champ_jax.body.authored import MOTIONS, load_authored
 from champ_jax.body.motion import Motion
-from champ_jax.cli import run
+from champ_jax.common.cli import run
 
 TOOLS = Path(__file__).parents[2] / "tools"
 

@@ -11,7 +11,7 @@ import scipy.sparse
 import torch
 
 from champ_jax.body.pickles import read_arrays
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 
 TREE = {
     "a": np.arange(12, dtype=np.float32).reshape(3, 4),

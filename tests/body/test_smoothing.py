@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation, Slerp
 from champ_jax.body.interpolation import fill_gaps, resample
 from champ_jax.body.rotations import rotation_error
 from champ_jax.body.smoothing import smooth
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 
 
 def steady(frames, speed, seed=0):

@@ -10,7 +10,7 @@ import torch
 from bodies import random_body, random_rotations, write_pickle
 
 from champ_jax.body.smpl import KEYPOINT_NAMES, body_keypoints, load_body, rest_joints, smpl
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 
 RUN = jax.jit(smpl)
 

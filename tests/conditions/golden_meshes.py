@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from champ_jax.common.media import read_image
 from champ_jax.conditions.maps import MAPS
-from champ_jax.media import read_image
 
 FOLDER = Path(__file__).parents[1] / "golden" / "conditions"
 SIZES = ("512x512", "720x1280")

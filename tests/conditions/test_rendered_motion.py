@@ -13,13 +13,13 @@ import pytest
 from champ_jax.body.authored import load_authored
 from champ_jax.body.motion import camera_points
 from champ_jax.body.smpl import load_body
+from champ_jax.common.errors import InputError
+from champ_jax.common.media import read_image, read_video
 from champ_jax.conditions import CONDITIONS, MeshSequence, render, render_mesh_sequence, render_motion
 from champ_jax.conditions.body_skeleton import body_skeleton
-from champ_jax.conditions.folder import OVERVIEW, write_motion_folder, write_overview
+from champ_jax.conditions.motion_folder import MotionFolder
+from champ_jax.conditions.motion_folder_writer import OVERVIEW, write_motion_folder, write_overview
 from champ_jax.conditions.preview import preview
-from champ_jax.data.motion_folder import MotionFolder
-from champ_jax.errors import InputError
-from champ_jax.media import read_image, read_video
 
 TOOL = Path(__file__).parents[2] / "tools" / "render_conditions.py"
 MESH_FILE = golden_meshes.FOLDER / "512x512" / "mesh_sequence.npz"

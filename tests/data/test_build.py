@@ -17,13 +17,13 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tiny_videos import KINDS, LENGTHS, picture, write_video
 
-from champ_jax.cli import run
+from champ_jax.common.cli import run
+from champ_jax.common.errors import InputError
+from champ_jax.common.media import read_image
 from champ_jax.data import build
 from champ_jax.data.build import build_dataset
 from champ_jax.data.dataset import Dataset, decode, person_box
 from champ_jax.data.records import list_parts
-from champ_jax.errors import InputError
-from champ_jax.media import read_image
 
 TOOL = Path(__file__).parents[2] / "tools" / "build_dataset.py"
 

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_videos import LENGTHS, picture, write_video
 
+from champ_jax.common.errors import InputError
 from champ_jax.data.build import build_dataset
 from champ_jax.data.dataset import Dataset, decode
 from champ_jax.data.pipeline import make_stage1, make_stage2
 from champ_jax.data.sampling import clip_stride, pick_clip, pick_pair
-from champ_jax.errors import InputError
 
 OPTIONS = {"seed": 3, "batch_size": 4, "image_size": (32, 32)}
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers import CLIPImageProcessor
 
+from champ_jax.common.errors import InputError
 from champ_jax.data.framing import CROPS, Framing, clip_picture
-from champ_jax.errors import InputError
 
 BICUBIC = Image.Resampling.BICUBIC
 sides = st.integers(1, 400)

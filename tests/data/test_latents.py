@@ -10,13 +10,13 @@ import pytest
 from flax import nnx
 from tiny_videos import write_video
 
-from champ_jax.cli import run
+from champ_jax.common.cli import run
+from champ_jax.common.errors import InputError
 from champ_jax.data.build import build_dataset
 from champ_jax.data.encoder import load_encoder
 from champ_jax.data.framing import Framing
 from champ_jax.data.latents import cache_latents
 from champ_jax.data.pipeline import make_stage1, make_stage2
-from champ_jax.errors import InputError
 from champ_jax.models.champ import ChampConfig, build_component
 from champ_jax.models.clip import CLIPVisionConfig
 from champ_jax.models.guidance import GuidanceConfig

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from diffusers import DDIMScheduler, DDPMScheduler
 
+from champ_jax.common.errors import InputError
 from champ_jax.diffusion.schedules import Schedule
-from champ_jax.errors import InputError
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "model"
 

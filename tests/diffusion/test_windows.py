@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from champ_jax.common.errors import InputError
 from champ_jax.diffusion.windows import SCHEMES, Windows, plan_windows
-from champ_jax.errors import InputError
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden" / "model" / "e_context_windows.json").read_text())
 LENGTHS = [int(length) for length in GOLDEN if length.isdigit()]

@@ -8,13 +8,15 @@ import pytest
 from evaluation_weights import GOLDEN, published
 from flax import nnx
 
-from champ_jax.evaluation import weights
+from champ_jax.evaluation import network_weights
 
 
 @pytest.fixture(scope="session")
 def network():
     """network(name) -> the module."""
-    return functools.cache(lambda name: weights.build(name, weights.from_published(name, published(name))))
+    return functools.cache(
+        lambda name: network_weights.build(name, network_weights.from_published(name, published(name)))
+    )
 
 
 @pytest.fixture(scope="session")

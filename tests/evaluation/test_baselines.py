@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
+from champ_jax.common.media import read_image, write_image
 from champ_jax.evaluation.baselines import find_people, write_copies, write_nearest
-from champ_jax.media import read_image, write_image
 
 
 def write_people(root, pictures):

@@ -15,18 +15,18 @@ from PIL import Image
 from safetensors.numpy import save_file
 from skimage.metrics import structural_similarity
 
-from champ_jax import cli
-from champ_jax.errors import InputError
+from champ_jax.common import cli
+from champ_jax.common.errors import InputError
+from champ_jax.common.media import list_images, read_image, write_image
 from champ_jax.evaluate import main
+from champ_jax.evaluation import network_weights
 from champ_jax.evaluation import published as published_tables
-from champ_jax.evaluation import weights
 from champ_jax.evaluation.config import get_config
 from champ_jax.evaluation.devices import LocalDevices
 from champ_jax.evaluation.evaluator import Evaluator
 from champ_jax.evaluation.frechet import Gaussian, frechet_distance
 from champ_jax.evaluation.protocol import PROTOCOLS, metric_names
 from champ_jax.evaluation.videos import find_videos, match_videos
-from champ_jax.media import list_images, read_image, write_image
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -35,7 +35,7 @@ ROOT = Path(__file__).parent.parent.parent
 def converted(tmp_path_factory):
     """A converted folder that holds LPIPS with AlexNet alone."""
     folder = tmp_path_factory.mktemp("weights")
-    save_file(weights.from_published("lpips_alex", published("lpips_alex")), folder / "lpips_alex.safetensors")
+    save_file(network_weights.from_published("lpips_alex", published("lpips_alex")), folder / "lpips_alex.safetensors")
     return folder
 
 

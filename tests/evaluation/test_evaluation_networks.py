@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from champ_jax.common.media import list_images, read_image
 from champ_jax.evaluation.clips import i3d_frames, resnet3d_frames
 from champ_jax.evaluation.evaluator import inception_frames
 from champ_jax.evaluation.networks.i3d import same_max_pool
 from champ_jax.evaluation.networks.layers import average_pool_3x3, conv3d, max_pool, same_padding
 from champ_jax.evaluation.networks.lpips import to_range
-from champ_jax.media import list_images, read_image
 
 RNG = np.random.default_rng(0)
 SPREAD = 1e-4  # of the recorded features' standard deviation

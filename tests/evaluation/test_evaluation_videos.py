@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
+from champ_jax.common.media import write_image, write_video
 from champ_jax.evaluation.videos import find_videos, match_videos
-from champ_jax.media import write_image, write_video
 
 
 def frames(folder, count, names="{:04d}.png", size=(16, 12)):

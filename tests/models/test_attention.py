@@ -9,7 +9,7 @@ from golden_models import relative
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 from champ_jax.models import attention as attention_module
 from champ_jax.models.attention import (
     AttentionKernels,

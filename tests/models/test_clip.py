@@ -9,7 +9,7 @@ import torch
 import transformers
 from flax import nnx
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 from champ_jax.models.clip import CLIPVisionConfig, CLIPVisionTower
 from champ_jax.models.keys import InitKeys
 

@@ -13,7 +13,7 @@ from flax import nnx
 from golden_models import channels_last, golden, relative
 from golden_weights import GOLDEN
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 from champ_jax.models.attention import Rows
 from champ_jax.models.keys import InitKeys
 from champ_jax.models.layers import Unused

@@ -9,7 +9,7 @@ from diffusers import UNet2DConditionModel
 from flax import nnx
 from golden_models import channels_last, relative
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 from champ_jax.models.keys import InitKeys
 from champ_jax.models.unet import UNet, UNetConfig
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from flax import nnx
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 from champ_jax.models.keys import InitKeys
 from champ_jax.models.vae import VAE, VAEConfig
 

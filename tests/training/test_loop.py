@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from training_data import tiny_config
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 from champ_jax.training import checkpoints, loop
 from champ_jax.training.checkpoints import load_for_inference
-from champ_jax.training.logs import Logs
+from champ_jax.training.logging import Logs
 from champ_jax.training.loop import Run, train
 from champ_jax.training.parameters import Network, from_components
 from champ_jax.training.sharding import make_mesh

@@ -7,7 +7,7 @@ import optax
 import pytest
 import torch
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 from champ_jax.training.config import base
 from champ_jax.training.optimizer import decay_mask, learning_rate_schedule, make_optimizer
 

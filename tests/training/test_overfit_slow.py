@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from champ_jax.common.media import read_image
 from champ_jax.evaluation.frames import pairwise
-from champ_jax.media import read_image
 
 ROOT = Path(__file__).parents[2]
 FRAMES = 8

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 from champ_jax.models.champ import ChampConfig, build_component
+from champ_jax.models.initial_values import fresh_value
 from champ_jax.models.keys import InitKeys
-from champ_jax.models.motion import MotionModule
+from champ_jax.models.motion_module import MotionModule
 from champ_jax.training.config import smoke
-from champ_jax.training.fresh import fresh_value
 from champ_jax.training.parameters import Network, cast, dotted, from_components, path_of, to_components
 
 MODEL = ChampConfig.from_json(smoke().model.to_dict())

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from champ_jax.cli import parse_config
-from champ_jax.errors import InputError
+from champ_jax.common.cli import parse_config
+from champ_jax.common.errors import InputError
 from champ_jax.models.champ import ChampConfig
 from champ_jax.training import recipe
 from champ_jax.training.config import check, stage1

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 from champ_jax.models.champ import ChampConfig
-from champ_jax.training import initialise
+from champ_jax.training import initial_state
 from champ_jax.training.config import base, smoke
 from champ_jax.training.optimizer import make_optimizer
 from champ_jax.training.parameters import Network, SplitParam
@@ -83,7 +83,7 @@ def test_optimizer_state_lives_where_its_parameters_do(network, name):
     mesh = make_mesh(4, 2)
     settings = base().optimizer
     settings.name = name
-    state = initialise.abstract_state(network, make_optimizer(settings, 10), StepOptions(average_decay=0.9), mesh)
+    state = initial_state.abstract_state(network, make_optimizer(settings, 10), StepOptions(average_decay=0.9), mesh)
     specs = {n: spec_of(n, leaf.shape, mesh) for n, leaf in state.params.items()}
     assert {n: leaf.sharding.spec for n, leaf in state.average.items()} == specs
     seen = 0

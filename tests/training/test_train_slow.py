@@ -15,8 +15,8 @@ import pytest
 from training_data import tiny_model, write_dataset
 
 from champ_jax.models.champ import ChampConfig
+from champ_jax.models.initial_values import fresh_value
 from champ_jax.training.checkpoints import load_for_inference
-from champ_jax.training.fresh import fresh_value
 from champ_jax.training.parameters import Network, from_components, to_components
 from champ_jax.weights.checkpoint import save_checkpoint
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 from champ_jax.models.champ import COMPONENTS, ChampConfig, build_component
 from champ_jax.models.keys import InitKeys
 from champ_jax.weights.checkpoint import checkpoint_writer, load_checkpoint, read_config, save_checkpoint

@@ -11,7 +11,7 @@ import torch
 from diffusers.loaders import single_file_utils
 from weights_trees import as_ldm, write_image_encoder, write_sd_folder
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 from champ_jax.models.champ import COMPONENTS, ChampConfig
 from champ_jax.models.unet import UNetConfig
 from champ_jax.models.vae import VAEConfig
@@ -19,7 +19,7 @@ from champ_jax.weights import ldm
 from champ_jax.weights.checkpoint import load_checkpoint, read_config
 from champ_jax.weights.convert import convert
 from champ_jax.weights.names import files_of, flatten
-from champ_jax.weights.readers import open_tensors
+from champ_jax.weights.tensor_files import open_tensors
 
 OUTPUT = ("conv_norm_out.", "conv_out.")  # what a ReferenceNet has not
 

@@ -11,7 +11,7 @@ import torch
 import transformers
 from weights_trees import read_file, same_tensors
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 from champ_jax.models.champ import ChampConfig
 from champ_jax.weights.checkpoint import load_checkpoint, read_config, save_checkpoint
 from champ_jax.weights.convert import convert

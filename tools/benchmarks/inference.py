@@ -10,13 +10,13 @@ from flax import nnx
 
 from benchmarks.sizes import COMPONENTS, model_config, random_weights
 from benchmarks.timing import Row, measure, program_bytes
-from champ_jax.animation import ArrayConditions
+from champ_jax.common.progress import Progress
 from champ_jax.diffusion.windows import plan_windows
+from champ_jax.inference.pipeline import ChampPipeline, abstract_network
+from champ_jax.inference.result import ArrayConditions
+from champ_jax.inference.settings import Settings
 from champ_jax.models import flops
 from champ_jax.models.functional import PureNetwork
-from champ_jax.pipeline import ChampPipeline, abstract_network
-from champ_jax.progress import Progress
-from champ_jax.settings import Settings
 
 # The PyTorch reference on one H100 80 GB (PyTorch 2.11, fp16, fused attention), seconds: 24 frames, guidance 3.5.
 REFERENCE = {

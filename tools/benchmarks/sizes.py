@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 from champ_jax.models.champ import COMPONENTS, ChampConfig
 from champ_jax.models.clip import CLIPVisionConfig
 from champ_jax.models.guidance import GuidanceConfig
-from champ_jax.models.motion import MotionConfig
+from champ_jax.models.motion_module import MotionConfig
 from champ_jax.models.unet import UNetConfig
 from champ_jax.models.vae import VAEConfig
 

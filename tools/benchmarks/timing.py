@@ -13,7 +13,7 @@ import jax
 from tqdm import tqdm
 
 import champ_jax
-from champ_jax.files import atomic_path
+from champ_jax.common.files import atomic_path
 
 
 @dataclasses.dataclass(frozen=True)

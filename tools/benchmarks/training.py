@@ -13,7 +13,7 @@ from champ_jax.diffusion.schedules import Schedule
 from champ_jax.models.champ import ChampConfig
 from champ_jax.models.flops import training_step_flops
 from champ_jax.training.config import smoke, stage1, stage2
-from champ_jax.training.initialise import abstract_frozen, abstract_state, build_network, shardings_of
+from champ_jax.training.initial_state import abstract_frozen, abstract_state, build_network, shardings_of
 from champ_jax.training.objective import Batch, Objective
 from champ_jax.training.optimizer import make_optimizer
 from champ_jax.training.sharding import make_mesh, shard_batch

@@ -12,7 +12,7 @@ from champ_jax.body.importers.placement import place_before_camera
 from champ_jax.body.motion import NUM_BETAS, ROTATION_TOLERANCE, Motion
 from champ_jax.body.pickles import read_arrays
 from champ_jax.body.rotations import nearest_rotation, rotation_error
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 
 READERS = (reference, phalp, wham, tram, gvhmr, prompthmr, amass)
 DEFAULT_FPS = 30.0

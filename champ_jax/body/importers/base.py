@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from champ_jax.body.rotations import axis_angle_to_matrix
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from champ_jax.body.importers.base import Source, Track, axis_angles, image_size_from_center, is_mapping_with
-from champ_jax.errors import InputError
+from champ_jax.common.errors import InputError
 
 FORMAT = "PromptHMR"
 

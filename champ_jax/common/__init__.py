@@ -1,0 +1,1 @@
+"""What every room uses: errors, files, media, progress, processes and the command line."""

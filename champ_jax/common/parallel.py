@@ -1,0 +1,108 @@
+"""A function over many items: in processes of this machine, or on an Apache Beam runner where that is too little."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+from champ_jax.common.errors import InputError
+from champ_jax.common.files import atomic_path
+
+Function = Callable[[Any], Any]
+
+
+def map_items(
+    function: Function,
+    items: Sequence[Any],
+    *,
+    workers: int = 1,
+    runner: str | None = None,
+    options: Sequence[str] = (),
+    scratch: str | os.PathLike | None = None,
+) -> Iterator[Any]:
+    """Yields function(item) of every item, in the order they are done.
+
+    Args:
+      function: of a module, so that other processes can import it. It writes its outputs itself, whole or not at all,
+        and returns something that JSON can hold.
+      items: such that JSON could hold them.
+      workers: processes; 1 works in this one. Workers end when this process does.
+      runner: an Apache Beam runner ('DirectRunner', 'DataflowRunner', 'FlinkRunner', ...) to use instead. Its machines
+        must have this package and see the same files.
+      options: Beam's pipeline options ('--direct_num_workers=2', ...).
+      scratch: a folder that all of Beam's machines see, for the results while they are under way.
+
+    Raises:
+      InputError: Beam is not installed, or a worker was killed; and whatever `function` raises.
+    """
+    if not items:
+        return
+    if runner is not None:
+        yield from _map_beam(function, items, runner, options, scratch)
+    elif workers <= 1 or len(items) == 1:
+        yield from map(function, items)
+    else:
+        yield from _map_processes(function, items, workers)
+
+
+def _map_processes(function: Function, items: Sequence[Any], workers: int) -> Iterator[Any]:
+    # JAX and forked threads do not go together.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, len(items)), context, initializer=end_with_parent, initargs=(os.getpid(),))
+    try:
+        for future in as_completed([pool.submit(function, item) for item in items]):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise InputError("a worker was killed, likely for want of memory; ask for fewer --workers") from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def end_with_parent(parent: int) -> None:
+    """Ends this process soon after its parent died: lest it write behind the back of a new run, or wait for ever."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _map_beam(
+    function: Function, items: Sequence[Any], runner: str, options: Sequence[str], scratch: str | os.PathLike | None
+) -> Iterator[Any]:
+    try:
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import PipelineOptions
+    except ImportError as error:
+        raise InputError(f"--runner={runner}: needs Apache Beam; pip install 'champ_jax[beam]'") from error
+    folder = Path(tempfile.mkdtemp(prefix=".results.", dir=scratch))
+    try:
+        with beam.Pipeline(runner=runner, options=PipelineOptions(list(options))) as pipeline:
+            _ = (
+                pipeline
+                | "Items" >> beam.Create(list(enumerate(items)))
+                | "Spread" >> beam.Reshuffle()
+                | "Work" >> beam.Map(_keep_result, function=function, folder=str(folder))
+            )
+        for number in range(len(items)):
+            yield json.loads((folder / f"{number}.json").read_text())
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _keep_result(numbered: tuple[int, Any], function: Function, folder: str) -> None:
+    """Beam may run an item twice: the result is written whole, so that either one serves."""
+    number, item = numbered
+    result = function(item)
+    with atomic_path(Path(folder) / f"{number}.json") as path:
+        path.write_text(json.dumps(result))

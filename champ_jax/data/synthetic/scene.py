@@ -1,0 +1,130 @@
+"""Where a video is taken: light, backdrop and camera. The world has y up, its floor at y = 0, people about the origin.
+
+The camera looks along its z, x to the right, y down; it keeps still for a whole video.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from champ_jax.data.synthetic import colors
+
+SHOTS = ("full", "half", "close")
+BACKDROPS = ("studio", "studio", "room", "room", "room", "street", "meadow", "bokeh")
+_MARGIN = {"full": 0.90, "half": 0.92, "close": 0.86}  # of the half picture
+
+
+@dataclasses.dataclass(frozen=True)
+class Camera:
+    """A pinhole camera.
+
+    Attributes:
+      rotation: (3, 3) world directions to camera directions. position: (3,) in the world, metres.
+      focal: px. image_size: (W, H).
+    """
+
+    rotation: np.ndarray
+    position: np.ndarray
+    focal: float
+    image_size: tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Light:
+    """A far lamp and what comes from all around, in linear light.
+
+    Attributes:
+      direction: (3,) unit, from the scene to the lamp, world.
+      key: (3,) of the lamp. sky, ground: (3,) from above and below.
+    """
+
+    direction: np.ndarray
+    key: np.ndarray
+    sky: np.ndarray
+    ground: np.ndarray
+
+
+def draw_light(rng: np.random.Generator) -> Light:
+    """A lamp somewhere above and on the camera's side (the camera stands towards +z), warm to cool."""
+    azimuth, height = rng.uniform(-1.2, 1.2), rng.uniform(0.5, 1.15)
+    direction = np.array([np.sin(azimuth) * np.cos(height), np.sin(height), np.cos(azimuth) * np.cos(height)])
+    warm = rng.uniform(-0.12, 0.16)
+    strength = rng.uniform(0.65, 1.05)
+    ambient = rng.uniform(0.30, 0.48)
+    return Light(
+        direction=direction,
+        key=strength * np.array([1 + warm, 1, 1 - warm]),
+        sky=ambient * np.array([1 - 0.5 * warm, 1, 1 + 0.6 * warm]),
+        ground=0.55 * ambient * np.array([1.05, 1, 0.92]),
+    )
+
+
+def draw_camera(
+    rng: np.random.Generator, shot: str, joints: np.ndarray, tops: np.ndarray, image_size: tuple[int, int]
+) -> Camera:
+    """A camera that sees a person for a whole motion.
+
+    Args:
+      shot: 'full' (all of the body), 'half' (from the hips up) or 'close' (head and shoulders).
+      joints: (T, 24, 3) of the person in the world, metres. tops: (T, 3) the crown of the head.
+      image_size: (W, H).
+    """
+    yaw = rng.uniform(-0.55, 0.55) if rng.uniform() < 0.88 else rng.uniform(-np.pi, np.pi)
+    pitch = rng.uniform(-0.02, 0.16) if shot == "full" else rng.uniform(-0.06, 0.12)
+    view = rng.uniform(0.22, 0.55)  # across the picture's longer side, radians
+    spare = rng.uniform(1.0, 1.15)
+    shift = rng.uniform(-0.5, 0.5, 2)
+    forward = np.array([-np.sin(yaw) * np.cos(pitch), -np.sin(pitch), -np.cos(yaw) * np.cos(pitch)])
+    right = np.array([np.cos(yaw), 0.0, -np.sin(yaw)])
+    rotation = np.stack([right, np.cross(forward, right), forward])
+    focal = max(image_size) / 2 / np.tan(view / 2)
+    seen = {
+        "full": np.concatenate([joints, tops[:, None]], axis=1),
+        "half": np.concatenate([joints[:, [1, 2, 3, 9, 16, 17, 18, 19]], tops[:, None]], axis=1),
+        "close": np.concatenate([joints[:, [9, 16, 17]], tops[:, None]], axis=1),
+    }[shot].reshape(-1, 3)
+    points = seen @ rotation.T
+    # Joints lie inside of the body: leave room for hands, feet and hair.
+    reach = {"full": 0.10, "half": 0.08, "close": 0.07}[shot]
+    low, high = points[:, :2].min(axis=0) - reach, points[:, :2].max(axis=0) + reach
+    middle = np.array([*(low + high) / 2, np.median(points[:, 2])])
+    margins = np.array(image_size) / 2 * _MARGIN[shot]
+    away = np.abs(points[:, :2] - middle[:2]) + reach
+    distance = (focal * away / margins - (points[:, 2:] - middle[2])).max() * spare
+    slack = (1 - 1 / spare) * distance * margins / focal  # the person needs not be in the middle
+    middle[:2] += shift * slack
+    position = rotation.T @ (middle - [0, 0, distance])
+    if position[1] < 0.25:  # never under the floor
+        position[1] = 0.25
+    return Camera(rotation, position, float(focal), tuple(image_size))
+
+
+@dataclasses.dataclass(frozen=True)
+class Backdrop:
+    """What is behind somebody; `backdrops.paint_backdrop` draws it.
+
+    Attributes:
+      kind: one of `BACKDROPS`. colors: (6, 3) in linear light, used as the kind needs. numbers: (24,) in 0..1.
+      wall: metres behind the origin, seen from the camera. yaw: of the wall, radians.
+    """
+
+    kind: str
+    colors: np.ndarray
+    numbers: np.ndarray
+    wall: float
+    yaw: float
+
+
+def draw_backdrop(rng: np.random.Generator, joints: np.ndarray) -> Backdrop:
+    """A random backdrop, its wall behind wherever the joints (T, 24, 3) go."""
+    tints = np.stack([colors.cloth(rng) for _ in range(6)])
+    # Walls and floors are paler than clothes.
+    pale = rng.uniform(0.25, 0.85, 6)[:, None]
+    grey = rng.uniform(0.12, 0.75, 6)[:, None]
+    return Backdrop(
+        kind=str(rng.choice(BACKDROPS)),
+        colors=tints * (1 - pale) + pale * grey,
+        numbers=rng.uniform(0, 1, 24),
+        wall=float(np.hypot(joints[..., 0], joints[..., 2]).max() + rng.uniform(0.4, 2.4)),
+        yaw=float(rng.normal(0, 0.15)),
+    )

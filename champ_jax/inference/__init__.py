@@ -1,0 +1,1 @@
+"""From a picture and motion conditions to a video."""

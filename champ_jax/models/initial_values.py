@@ -1,0 +1,62 @@
+"""Fresh values for parameters that no checkpoint gives, made on the host.
+
+But for the autoencoder's, they are distributed as the modules' own initial values (a test holds the two together). They
+cost nothing to compile: a jitted initialisation of a tiny model's 1,400 variables takes XLA minutes on a CPU. A value
+depends on the seed and the name alone, so it is the same on every mesh and in every process.
+"""
+
+import re
+import zlib
+
+import numpy as np
+
+from champ_jax.models.motion_module import position_table
+
+# Last layers of branches that begin as the identity: guidance (Champ section 3.3), motion (AnimateDiff), and the
+# residuals of an autoencoder, which first has to learn the linear part of its work.
+_ZERO = re.compile(
+    r"^guidance\.encoders\.\w+\.conv_out\.kernel$|\.temporal_transformer\.proj_out\.kernel$"
+    r"|^vae\..*\.(conv2|to_out)\.kernel$"
+)
+
+_LOG_VARIANCE = -6.0  # of fresh latents
+
+
+def fresh_value(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """The initial value of a variable, float32 (int32 for position_ids).
+
+    Args:
+      name: its dotted path.
+      shape: its shape.
+      seed: of the run.
+    """
+    leaf = name.rsplit(".", 1)[-1]
+    if leaf == "pe":
+        return position_table(shape[1], shape[2])
+    if leaf == "position_ids":
+        return np.arange(shape[1], dtype=np.int32)[None]
+    if name == "vae.quant_conv.bias":
+        # Its second half are the latents' log variances. Zeros would make latents half noise, which a thousand
+        # steps hardly lessen: what they say is too weak to learn from.
+        return np.where(np.arange(shape[0]) < shape[0] // 2, 0, _LOG_VARIANCE).astype(np.float32)
+    if leaf == "bias" or _ZERO.search(name):
+        return np.zeros(shape, np.float32)
+    if leaf == "scale":
+        return np.ones(shape, np.float32)
+    rng = np.random.default_rng((seed, zlib.crc32(name.encode())))
+    if leaf == "kernel":  # LeCun normal: variance 1 / fan-in, cut off at two standard deviations
+        spread = 1 / np.sqrt(np.prod(shape[:-1])) / 0.87962566103423978
+        return (spread * _truncated_normal(rng, shape)).astype(np.float32)
+    if leaf == "embedding":
+        return (rng.standard_normal(shape, np.float32) / np.sqrt(shape[-1])).astype(np.float32)
+    if leaf == "class_embedding":
+        return rng.standard_normal(shape, np.float32)
+    raise ValueError(f"{name}: no rule for its initial value")
+
+
+def _truncated_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Standard normal numbers within -2 ... 2."""
+    values = rng.standard_normal(shape, np.float32)
+    while (outside := np.abs(values) > 2).any():
+        values[outside] = rng.standard_normal(int(outside.sum()), np.float32)
+    return values

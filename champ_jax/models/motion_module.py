@@ -1,0 +1,186 @@
+"""The temporal motion module (AnimateDiff, Guo et al. 2023): attention over the frames at every pixel.
+
+Everything stays (B, F, N, C) with N pixels: the linears act on the last axis, and the attention contracts over F in
+place, so that no pass over memory goes into transposing pixels and frames.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+
+from champ_jax.common.errors import InputError
+from champ_jax.models.attention import Rows, attention
+from champ_jax.models.layers import Buffer, FeedForward, group_norm, layer_norm
+
+
+@dataclasses.dataclass(frozen=True)
+class MotionConfig:
+    """Sizes of the motion modules.
+
+    Attributes:
+      heads: attention heads.
+      attention_blocks: temporal self-attentions a module.
+      max_length: frames the position table covers (32; AnimateDiff v1 has 24).
+      in_middle: whether the UNet's middle block has one (AnimateDiff v1 has none).
+    """
+
+    heads: int = 8
+    attention_blocks: int = 2
+    max_length: int = 32
+    in_middle: bool = True
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "MotionConfig":
+        """Reads what `dataclasses.asdict` wrote; raises InputError on unknown fields."""
+        unknown = set(fields) - {field.name for field in dataclasses.fields(cls)}
+        if unknown:
+            raise InputError(f"motion config: unknown field {sorted(unknown)[0]}")
+        return cls(**fields)
+
+
+def position_table(length: int, channels: int) -> np.ndarray:
+    """Sinusoidal position encoding (1, length, channels) float32, sine and cosine interleaved (Vaswani et al. 2017)."""
+    angle = np.arange(length)[:, None] * np.exp(np.arange(0, channels, 2) * (-np.log(10000.0) / channels))
+    table = np.zeros((1, length, channels), np.float32)
+    table[0, :, 0::2], table[0, :, 1::2] = np.sin(angle), np.cos(angle)[:, : channels // 2]
+    return table
+
+
+class PositionEncoder(nnx.Module):
+    """Adds the position table, which restarts at 0 in every window, to (B, F, N, C)."""
+
+    def __init__(self, length: int, channels: int, *, param_dtype: DTypeLike):
+        self.pe = Buffer(jnp.asarray(position_table(length, channels), param_dtype))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        frames, table = x.shape[1], self.pe.get_value()
+        if frames > table.shape[1]:
+            raise InputError(f"{frames} frames in a window, the motion modules know {table.shape[1]}: use fewer")
+        return x + table[:, :frames, None].astype(x.dtype)
+
+
+class TemporalAttention(nnx.Module):
+    """Self-attention over the frames of every pixel, with positions added to its input. (B,F,N,C) -> (B,F,N,C)."""
+
+    def __init__(
+        self,
+        channels: int,
+        config: MotionConfig,
+        *,
+        kernel: str,
+        platform: str | None,
+        dtype: DTypeLike,
+        param_dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        if channels % config.heads:
+            raise InputError(f"{channels} channels do not divide into {config.heads} temporal attention heads")
+        policy = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        self.to_q = nnx.Linear(channels, channels, use_bias=False, **policy)
+        self.to_k = nnx.Linear(channels, channels, use_bias=False, **policy)
+        self.to_v = nnx.Linear(channels, channels, use_bias=False, **policy)
+        self.to_out = nnx.Linear(channels, channels, **policy)
+        self.pos_encoder = PositionEncoder(config.max_length, channels, param_dtype=param_dtype)
+        self.heads = config.heads
+        self.kernel = kernel
+        self.platform = platform
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = self.pos_encoder(x)
+        split = [linear(x).reshape(*x.shape[:3], self.heads, -1) for linear in (self.to_q, self.to_k, self.to_v)]
+        if self.kernel == "xla":
+            out = _attend_over_frames(*split)
+        else:
+            out = self._attend_by_kernel(*split)
+        return self.to_out(out.reshape(x.shape))
+
+    def _attend_by_kernel(self, query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+        batch, frames, pixels, heads, size = query.shape
+        sequences = (x.swapaxes(1, 2).reshape(batch * pixels, frames, heads, size) for x in (query, key, value))
+        out = attention(*sequences, kernel=self.kernel, platform=self.platform)
+        return out.reshape(batch, pixels, frames, heads, size).swapaxes(1, 2)
+
+
+def _attend_over_frames(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    """Attention along axis 1 of (B, F, N, heads, D); the F x F scores of N pixels grow with N only."""
+    scale = query.shape[-1] ** -0.5
+    scores = jnp.einsum("bfnhd,bgnhd->bnhfg", query, key, preferred_element_type=jnp.float32) * scale
+    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    return jnp.einsum("bnhfg,bgnhd->bfnhd", weights, value)
+
+
+class TemporalTransformerBlock(nnx.Module):
+    """Temporal self-attentions and a GEGLU feed-forward, each after its LayerNorm, residual."""
+
+    def __init__(
+        self,
+        channels: int,
+        config: MotionConfig,
+        *,
+        kernel: str,
+        platform: str | None,
+        dtype: DTypeLike,
+        param_dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        policy = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        self.attention_blocks = nnx.List(
+            [
+                TemporalAttention(channels, config, kernel=kernel, platform=platform, **policy)
+                for _ in range(config.attention_blocks)
+            ]
+        )
+        self.norms = nnx.List([layer_norm(channels, **policy) for _ in range(config.attention_blocks)])
+        self.ff = FeedForward(channels, **policy)
+        self.ff_norm = layer_norm(channels, **policy)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for attend, norm in zip(self.attention_blocks, self.norms):
+            x = x + attend(norm(x))
+        return x + self.ff(self.ff_norm(x))
+
+
+class TemporalTransformer(nnx.Module):
+    """GroupNorm per frame, linear in, one temporal transformer block, zero-initialised linear out, residual."""
+
+    def __init__(
+        self,
+        channels: int,
+        config: MotionConfig,
+        *,
+        groups: int = 32,
+        kernel: str,
+        platform: str | None,
+        dtype: DTypeLike,
+        param_dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        policy = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        self.norm = group_norm(channels, groups=groups, epsilon=1e-6, **policy)
+        self.proj_in = nnx.Linear(channels, channels, **policy)
+        self.transformer_blocks = nnx.List(
+            [TemporalTransformerBlock(channels, config, kernel=kernel, platform=platform, **policy)]
+        )
+        self.proj_out = nnx.Linear(channels, channels, kernel_init=nnx.initializers.zeros, **policy)
+
+    def __call__(self, x: jax.Array, rows: Rows) -> jax.Array:
+        pictures, height, width, channels = x.shape
+        hidden = self.norm(x).reshape(pictures // rows.frames, rows.frames, height * width, channels)
+        hidden = self.transformer_blocks[0](self.proj_in(hidden))
+        return x + self.proj_out(hidden).reshape(x.shape)
+
+
+class MotionModule(nnx.Module):
+    """One motion module: (B * F, H, W, C) -> the same, mixing the F frames of each clip at every pixel."""
+
+    def __init__(self, channels: int, config: MotionConfig, **options: Any):
+        self.temporal_transformer = TemporalTransformer(channels, config, **options)
+
+    def __call__(self, x: jax.Array, rows: Rows) -> jax.Array:
+        return self.temporal_transformer(x, rows)

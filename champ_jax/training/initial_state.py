@@ -1,0 +1,219 @@
+"""Where a run's parameters come from: random values, a checkpoint, another run's work folder; fresh parts where they
+lack any; and the state as it is born on the mesh."""
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from champ_jax.common.errors import InputError
+from champ_jax.models.champ import ChampConfig, ScheduleConfig
+from champ_jax.models.initial_values import fresh_value
+from champ_jax.models.motion_module import MotionConfig
+from champ_jax.training import checkpoints
+from champ_jax.training.config import DTYPES, kernels
+from champ_jax.training.parameters import Flat, Network, cast, from_components
+from champ_jax.training.sharding import parameter_shardings, state_shardings
+from champ_jax.training.step import StepOptions, TrainState, initial_state
+from champ_jax.weights.checkpoint import load_checkpoint
+
+MOTION = ".motion_modules."
+
+
+@dataclasses.dataclass(frozen=True)
+class Initial:
+    """What a run starts from.
+
+    Attributes:
+      model: what the run's weights will be: the sizes trained and, in stage 1, of motion modules carried along.
+      network: what is trained.
+      arrays: values of the network's variables by name, as far as they were given; numpy.
+      carried: values by name of what the network does not have and the run's weights will (motion modules in stage 1).
+      notes: what was initialised or left out, in words.
+    """
+
+    model: ChampConfig
+    network: Network
+    arrays: Flat
+    carried: Flat
+    notes: tuple[str, ...]
+
+
+def load_initial(config: ConfigDict, platform: str | None = None) -> Initial:
+    """Reads `config.init` and `config.init_motion` and says what the run trains.
+
+    Args:
+      config: of the run.
+      platform: to build the network for; None: JAX's default backend.
+
+    Raises:
+      InputError: no such weights, weights that contradict `config.model` or the network; names what.
+    """
+    sizes, arrays = _load(config.init, "init") if config.init else (_sizes(config), {})
+    if config.init and config.model:
+        sizes = _agreed(sizes, _sizes(config), config.init)
+    if config.init_motion:
+        motion_sizes, motion = _load(config.init_motion, "init_motion")
+        if motion_sizes.motion is None:
+            raise InputError(f"init_motion={config.init_motion}: has no motion modules")
+        arrays = {name: array for name, array in arrays.items() if MOTION not in name}
+        arrays |= {name: array for name, array in motion.items() if MOTION in name}
+        sizes = dataclasses.replace(sizes, motion=motion_sizes.motion)
+    if config.stage == 2 and sizes.motion is None:
+        sizes = dataclasses.replace(sizes, motion=_sizes(config).motion or MotionConfig())
+    schedule = ScheduleConfig(**config.schedule.to_dict())
+    sizes = dataclasses.replace(sizes, conditions=tuple(config.conditions), inference=schedule, training=schedule)
+    network = build_network(config, sizes, platform)
+    arrays, carried, notes = _fit(network, arrays, config.init)
+    has_motion = config.stage == 2 or any(MOTION in name for name in carried)
+    return Initial(sizes if has_motion else network.config, network, arrays, carried, notes)
+
+
+def build_network(config: ConfigDict, model: ChampConfig, platform: str | None = None) -> Network:
+    """What the run trains of `model`; only stage 2 has its motion modules."""
+    if config.stage < 2:
+        model = dataclasses.replace(model, motion=None)
+    chosen = kernels(config, model, platform)
+    return Network.build(model, config.trainable, kernels=chosen, remat=config.remat, dtype=DTYPES[config.dtype])
+
+
+def _sizes(config: ConfigDict) -> ChampConfig:
+    return ChampConfig.from_json(config.model.to_dict()) if config.model else ChampConfig()
+
+
+def _load(path: str, field: str) -> tuple[ChampConfig, Flat]:
+    """A checkpoint directory's or a work folder's model and arrays."""
+    if not Path(path).is_dir():
+        raise InputError(f"{field}={path}: no such folder")
+    if checkpoints.is_workdir(path):
+        model, components = checkpoints.load_for_inference(path)
+    else:
+        fields, components = load_checkpoint(path)
+        model = ChampConfig.from_json(fields["model"])
+    return model, from_components(components)
+
+
+def _agreed(given: ChampConfig, asked: ChampConfig, path: str) -> ChampConfig:
+    """The sizes of a checkpoint with what `config.model` may say otherwise: whether the guidance encoders attend.
+
+    Raises:
+      InputError: the networks of the checkpoint are not those of config.model. Motion modules may be missing, and the
+        latents' scaling factor is the checkpoint's.
+    """
+    vae = dataclasses.replace(asked.vae, scaling_factor=given.vae.scaling_factor)
+    guidance = dataclasses.replace(given.guidance, attention=asked.guidance.attention)
+    asked, given = dataclasses.replace(asked, vae=vae), dataclasses.replace(given, guidance=guidance)
+    for field in ("unet", "guidance", "vae", "image_encoder"):
+        if getattr(given, field) != getattr(asked, field):
+            raise InputError(
+                f"model.{field}: the config says {getattr(asked, field)}, init={path} holds {getattr(given, field)}; "
+                "use a config without model sizes (configs/stage1.py) to take those of the checkpoint"
+            )
+    return given
+
+
+def _fit(network: Network, arrays: Flat, path: str) -> tuple[Flat, Flat, tuple[str, ...]]:
+    """Splits given arrays into the network's and those carried along; checks that only whole parts are missing."""
+    if not arrays:
+        return {}, {}, ("all parameters are initialised",)
+    shapes, notes = network.shapes, []
+    known = {name: array for name, array in arrays.items() if name in shapes}
+    others = {name: array for name, array in arrays.items() if name not in shapes}
+    carried = {name: array for name, array in others.items() if MOTION in name}
+    encoders = sorted({_part(name) for name in others if _part(name).startswith("guidance.")})
+    notes += [f"{part}: not among the run's conditions, left out" for part in encoders]
+    unexpected = [name for name in others if name not in carried and _part(name) not in encoders]
+    missing = [name for name in shapes if name not in known]
+    given_parts = {_part(name) for name in known}
+    for part in sorted({_part(name) for name in missing} - given_parts):
+        if not (part.startswith("guidance.") or part == "motion modules"):
+            raise InputError(f"init={path}: has no {part}")
+        notes.append(f"{part}: not in init={path}, initialised")
+    problems = [f"{name} is missing" for name in missing if _part(name) in given_parts]
+    problems += [f"{name} is unexpected" for name in unexpected]
+    problems += [
+        f"{name} is {tuple(known[name].shape)}, the model has {shapes[name].shape}"
+        for name in known
+        if tuple(known[name].shape) != shapes[name].shape
+    ]
+    if problems:
+        raise InputError(f"init={path}: {'; '.join(problems[:5])}" + (" ..." if len(problems) > 5 else ""))
+    return known, carried, tuple(notes)
+
+
+def _part(name: str) -> str:
+    """The part of a model that is given or initialised as a whole, in words."""
+    if MOTION in name:
+        return "motion modules"
+    names = name.split(".")
+    return ".".join(names[:3]) if names[0] == "guidance" else names[0]
+
+
+def complete(network: Network, arrays: Flat, seed: int, mesh: Mesh) -> Flat:
+    """Values for every variable of the network, in place on the mesh: the given ones, fresh ones for the others.
+
+    Every process has or makes the whole of one array at a time and puts its devices' share of it on them.
+    """
+    shapes = network.shapes
+    shardings = parameter_shardings(shapes, mesh)
+    placed: Flat = {}
+    for name, shape in shapes.items():
+        value = arrays[name] if name in arrays else fresh_value(name, shape.shape, seed)
+        value = np.asarray(value, shape.dtype)
+        placed[name] = jax.make_array_from_callback(shape.shape, shardings[name], value.__getitem__)
+    return placed
+
+
+def start(
+    initial: Initial,
+    workdir: Path,
+    config: ConfigDict,
+    optimizer: optax.GradientTransformation,
+    options: StepOptions,
+    mesh: Mesh,
+) -> tuple[TrainState, Flat]:
+    """The state before the first step and the frozen parameters, on the mesh; what stays the same goes to disk."""
+    network = initial.network
+    arrays = complete(network, initial.arrays, config.seed, mesh)
+    unused = {name: arrays.pop(name) for name in network.unused}
+    frozen = {name: arrays.pop(name) for name in network.frozen}
+    checkpoints.save_initial(workdir, initial.model, frozen, {**unused, **initial.carried})
+    frozen = cast(frozen, DTYPES[config.frozen_dtype])
+    like = abstract_state(network, optimizer, options, mesh)
+    make = functools.partial(initial_state, optimizer=optimizer, options=options)
+    state = jax.jit(make, donate_argnums=0, out_shardings=shardings_of(like))(arrays)
+    return state, frozen
+
+
+def abstract_state(
+    network: Network, optimizer: optax.GradientTransformation, options: StepOptions, mesh: Mesh
+) -> TrainState:
+    """The train state as jax.ShapeDtypeStructs with their shardings."""
+    shapes = network.shapes
+    params = {name: shapes[name] for name in network.trainable}
+    state = jax.eval_shape(functools.partial(initial_state, optimizer=optimizer, options=options), params)
+    return _placed(state, state_shardings(state, params, mesh))
+
+
+def abstract_frozen(network: Network, dtype: str, mesh: Mesh) -> Flat:
+    """The frozen parameters as jax.ShapeDtypeStructs with their shardings."""
+    shapes = {name: shape for name, shape in network.shapes.items() if name in set(network.frozen)}
+    shapes = jax.eval_shape(lambda arrays: cast(arrays, DTYPES[dtype]), shapes)
+    return _placed(shapes, parameter_shardings(shapes, mesh))
+
+
+def shardings_of(tree: TrainState) -> TrainState:
+    """The shardings of a tree of jax.ShapeDtypeStructs."""
+    return jax.tree.map(lambda leaf: leaf.sharding, tree)
+
+
+def _placed(shapes: Flat | TrainState, shardings: Flat | TrainState) -> Flat | TrainState:
+    def one(leaf: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+    return jax.tree.map(one, shapes, shardings)

@@ -1,0 +1,134 @@
+"""What a run tells: metrics.jsonl, TensorBoard's event files, the progress line."""
+
+import io
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from champ_jax.common.files import atomic_path
+
+METRICS = "metrics.jsonl"
+
+
+class Logs:
+    """The logs of a run from step `start` on; `close()` when done."""
+
+    def __init__(self, workdir: Path, *, start: int, steps: int, every: int, silent: bool = False):
+        """Opens WORKDIR/metrics.jsonl and an event file.
+
+        Lines of steps after `start`, which a run that was cut short wrote after its last checkpoint, are taken out:
+        those steps will be taken again.
+
+        Args:
+          workdir: the work folder.
+          start: steps already taken.
+          steps: of the whole run.
+          every: steps between printed lines where stderr is no terminal.
+          silent: writes and prints nothing: for all processes of a run but the first.
+        """
+        self._silent = silent
+        if silent:
+            return
+        from tensorboardX import SummaryWriter
+
+        path = workdir / METRICS
+        if path.exists():
+            _keep_until(path, start)
+        self._file = path.open("a")
+        self._events = SummaryWriter(str(workdir), purge_step=start + 1 if start else None)
+        self._bar = tqdm(total=steps, initial=start, unit="step", disable=not sys.stderr.isatty(), smoothing=0.1)
+        self._plain, self._every, self._steps = not sys.stderr.isatty(), every, steps
+        self._first: tuple[float, int] | None = None  # when the step that was compiled for was done, and which
+
+    def step(self, step: int, metrics: Mapping[str, Any], shown: Mapping[str, str]) -> None:
+        """Records a step.
+
+        Args:
+          step: its number, 1 for the first.
+          metrics: what goes on file; numbers go to TensorBoard too. Numbers that are not finite become null.
+          shown: what the progress line says.
+        """
+        if self._silent:
+            return
+        line = {"step": step, **{name: _jsonable(value) for name, value in metrics.items()}}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        for name, value in line.items():
+            if name != "step" and isinstance(value, int | float):
+                self._events.add_scalar(f"train/{name}", value, step)
+        if self._first is None:
+            self._first = time.monotonic(), step
+        self._bar.update(step - self._bar.n)
+        self._bar.set_postfix(shown, refresh=False)
+        if self._plain and (step % self._every == 0 or step == self._steps):
+            words = " ".join(f"{name} {value}" for name, value in shown.items())
+            print(f"step {step}/{self._steps} {words} ETA {self._left(step)}", file=sys.stderr, flush=True)
+
+    def _left(self, step: int) -> str:
+        """The time to the last step at the mean pace since the first."""
+        began, first = self._first
+        if step == first:
+            return "?" if step < self._steps else "00:00"
+        return tqdm.format_interval((time.monotonic() - began) / (step - first) * (self._steps - step))
+
+    def validation(self, step: int, metrics: Mapping[str, float], videos: Sequence[np.ndarray], fps: float) -> None:
+        """Puts validation measures and videos (F, H, W, 3) uint8 into the event file."""
+        if self._silent:
+            return
+        for name, value in metrics.items():
+            self._events.add_scalar(f"validation/{name}", value, step)
+        for index, video in enumerate(videos):
+            self._add_video(f"validation/{index}", video, step, fps)
+        self._events.flush()
+
+    def _add_video(self, tag: str, video: np.ndarray, step: int, fps: float) -> None:
+        """As an animated GIF, which TensorBoard plays; tensorboardX's own way needs moviepy."""
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        frames = [Image.fromarray(frame) for frame in video]
+        buffer = io.BytesIO()
+        frames[0].save(
+            buffer, "GIF", save_all=True, append_images=frames[1:], duration=max(round(1000 / fps), 20), loop=0
+        )
+        height, width = video.shape[1:3]
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=buffer.getvalue())
+        self._events.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+
+    def say(self, line: str) -> None:
+        """Prints a line without breaking the progress bar."""
+        if self._silent:
+            return
+        tqdm.write(line, file=sys.stderr)
+
+    def close(self) -> None:
+        if self._silent:
+            return
+        self._bar.close()
+        self._events.close()
+        self._file.close()
+
+
+def _keep_until(path: Path, step: int) -> None:
+    """Rewrites metrics.jsonl with the whole lines of steps up to `step`."""
+    lines = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                lines.append(line + "\n")
+        except (ValueError, KeyError):
+            continue  # a line that a kill cut off
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(lines))
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    return value

@@ -1,0 +1,87 @@
+"""A whole model as one small file, to ship with a package: every parameter that is read, bfloat16, as .safetensors.
+
+Tensors have their dotted paths; the metadata hold, as JSON, the sizes (`ChampConfig.to_json`), the shapes of tensors
+that are left out because nothing reads them, and of position tables, which are computed.
+"""
+
+import json
+import math
+import os
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import safetensors.numpy
+
+from champ_jax.common.errors import InputError
+from champ_jax.common.files import atomic_path
+from champ_jax.models.champ import ChampConfig
+from champ_jax.models.motion_module import position_table
+from champ_jax.training.checkpoints import Snapshot
+from champ_jax.training.parameters import Flat, Network, from_components, to_components
+from champ_jax.weights.tensor_files import open_tensors
+
+
+def pack_run(workdir: str | os.PathLike, path: str | os.PathLike) -> None:
+    """Packs the newest weights of a stage-2 work folder, their average if there is one.
+
+    Raises:
+      InputError: no such run, or one without motion modules.
+    """
+    snapshot = Snapshot.find(workdir)
+    if snapshot.model.motion is None:
+        raise InputError(f"{workdir}: is no stage-2 run; its model has no motion modules")
+    pack(path, snapshot.model, from_components(snapshot.load()))
+
+
+def pack(path: str | os.PathLike, model: ChampConfig, arrays: Flat) -> None:
+    """Writes a model.
+
+    Args:
+      path: the .safetensors file.
+      model: its sizes, with motion modules.
+      arrays: {dotted path: array} of all its variables.
+    """
+    unread = set(Network.build(model, "stage2").unused)
+    tables = {name for name in arrays if name.endswith(".pe")}
+    stored = {
+        name: array.astype(ml_dtypes.bfloat16) if array.dtype == np.float32 else array
+        for name, array in arrays.items()
+        if name not in unread | tables
+    }
+    shapes = {kind: {name: arrays[name].shape for name in names} for kind, names in (("zeros", unread), ("pe", tables))}
+    metadata = {name: json.dumps(value) for name, value in ({"model": model.to_json()} | shapes).items()}
+    with atomic_path(path) as temporary:
+        safetensors.numpy.save_file(stored, temporary, metadata=metadata)
+
+
+def read_model(path: str | os.PathLike) -> ChampConfig:
+    """The sizes of a packed model."""
+    return ChampConfig.from_json(_metadata(path)["model"])
+
+
+def unpack(path: str | os.PathLike) -> dict[str, Any]:
+    """{component: pure nested dict of arrays} of a packed model, float32; what nothing reads is 0."""
+    metadata = _metadata(path)
+    arrays: Flat = {name: np.zeros(shape, np.float32) for name, shape in metadata["zeros"].items()}
+    arrays |= {name: position_table(shape[1], shape[2]) for name, shape in metadata["pe"].items()}
+    with open_tensors(path) as file:
+        for name in file.tensors:
+            array = file.read(name)
+            arrays[name] = array if array.dtype.kind == "i" else array.astype(np.float32)
+    return to_components(arrays)
+
+
+def size_of(path: str | os.PathLike) -> tuple[int, int]:
+    """(parameters, bytes) of a packed model."""
+    with open_tensors(path) as file:
+        return sum(math.prod(info.shape) for info in file.tensors.values()), os.path.getsize(path)
+
+
+def _metadata(path: str | os.PathLike) -> dict[str, Any]:
+    """The JSON in the file's header, after the header's length in 8 bytes (the format's specification)."""
+    with open(path, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    if "model" not in header.get("__metadata__", {}):
+        raise InputError(f"{path}: is no packed model; make one with tools/pack_model.py")
+    return {name: json.loads(value) for name, value in header["__metadata__"].items()}
