@@ -18,9 +18,9 @@ import ml_collections
 from ml_collections import config_dict
 
 from champ_jax.common import cli, distributed
+from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.errors import InputError
 from champ_jax.common.progress import Progress
-from champ_jax.conditions.motion_folder import CONDITIONS
 from champ_jax.inference import builtin
 from champ_jax.inference.job import Job
 from champ_jax.inference.pipeline import ChampPipeline, check_dtype

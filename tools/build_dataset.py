@@ -18,8 +18,8 @@ import sys
 from collections.abc import Sequence
 
 from champ_jax.common.cli import Parser, run
+from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.errors import InputError
-from champ_jax.conditions.motion_folder import CONDITIONS
 from champ_jax.data.build import REPORT, build_dataset
 from champ_jax.data.framing import Framing
 from champ_jax.data.latents import Encoder, cache_latents, check_fixed, folder_name

@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from champ_jax.common.cli import Parser, run
 from champ_jax.common.files import atomic_path
-from champ_jax.conditions import CONDITIONS, render_motion
+from champ_jax.conditions import render_motion
+from champ_jax.conditions.rendered_motion import RENDERED
 from champ_jax.data.synthetic.anatomy import load_anatomy
 from champ_jax.data.synthetic.video import Settings, VideoName, draw_images, stage
 
@@ -52,7 +53,7 @@ def _strip(seed: int, number: int) -> np.ndarray:
     chosen = take.motion[np.array([0, 13, 26, 39])]
     images = draw_images(take, chosen)[0]
     conditions = render_motion(chosen, load_anatomy().body)[3]
-    grey = [conditions[name] for name in CONDITIONS]
+    grey = [conditions[name] for name in RENDERED]
     panels = [image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=-1) for image in grey]
     return np.concatenate([*images, *panels], axis=1)
 

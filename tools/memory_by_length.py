@@ -15,9 +15,9 @@ import numpy as np
 from tqdm import tqdm
 
 from champ_jax.common.cli import Parser, run
+from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.errors import InputError
 from champ_jax.common.progress import Progress
-from champ_jax.conditions.motion_folder import CONDITIONS
 from champ_jax.inference import builtin
 from champ_jax.inference.pipeline import ChampPipeline
 from champ_jax.inference.settings import Settings

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from champ_jax import animate
 from champ_jax.common.cli import Parser, run
+from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.files import atomic_path
 from champ_jax.common.media import list_images
 from champ_jax.evaluation.baselines import IMAGES, find_people, write_copies, write_nearest
@@ -26,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--weights", help="a checkpoint directory or work folder")
     parser.add_argument("--motions", help="folder of VIDEO.npz to do instead (tools/make_drivers.py)")
     parser.add_argument("--train", help="folder of the training videos: make the baselines")
-    parser.add_argument("--conditions", default=",".join(animate.CONDITIONS), help="(%(default)s)")
+    parser.add_argument("--conditions", default=",".join(CONDITIONS), help="(%(default)s)")
     parser.add_argument("--steps", type=int, default=10, help="denoising steps (%(default)s)")
     parser.add_argument("--guidance_scale", type=float, default=1.5, help="(%(default)s)")
     options = parser.parse_args(argv)

@@ -19,7 +19,8 @@ from pathlib import Path
 from champ_jax.common.cli import Parser, run
 from champ_jax.common.errors import InputError
 from champ_jax.common.parallel import map_items
-from champ_jax.conditions import BACKENDS, CONDITIONS
+from champ_jax.conditions import BACKENDS
+from champ_jax.conditions.rendered_motion import RENDERED
 from champ_jax.conditions.rendering_jobs import render_folder
 
 
@@ -31,7 +32,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--output", required=True, help="the motion folder to write, or the folder for several")
     parser.add_argument("--body", help="body file (SMPL_NEUTRAL.pkl, ...); the open body by default")
     parser.add_argument("--backend", default="jax", help=f"one of {', '.join(BACKENDS)}")
-    parser.add_argument("--conditions", help=f"comma-separated, of {','.join(CONDITIONS)}; all by default")
+    parser.add_argument("--conditions", help=f"comma-separated, of {','.join(RENDERED)}; all by default")
     parser.add_argument("--size", help="WxH of the maps; the motion's own by default")
     parser.add_argument("--picture", help="a picture to show the shaded body over in overview.mp4")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes for several (%(default)s)")

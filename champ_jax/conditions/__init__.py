@@ -2,12 +2,12 @@
 
 from champ_jax.conditions.mesh_sequence import MeshSequence
 from champ_jax.conditions.render import BACKENDS, render
-from champ_jax.conditions.rendered_motion import CONDITIONS, RenderedMotion, render_mesh_sequence, render_motion
+from champ_jax.conditions.rendered_motion import RENDERED, RenderedMotion, render_mesh_sequence, render_motion
 from champ_jax.conditions.skeleton import coco_to_openpose, draw_skeleton
 
 __all__ = [
     "BACKENDS",
-    "CONDITIONS",
+    "RENDERED",
     "MeshSequence",
     "RenderedMotion",
     "coco_to_openpose",

@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from champ_jax.common.condition_names import CONDITIONS, MASKED
 from champ_jax.common.errors import InputError
 from champ_jax.common.media import list_images, read_image, resize_image
 
-CONDITIONS = ("depth", "normal", "semantic_map", "dwpose")
-MASKED = "semantic_map"  # this condition is zeroed wherever the mask is 0
 _NAMED = 8  # how many missing frames a message spells out
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from champ_jax.body.motion import Motion, camera_points, require_same_space
 from champ_jax.body.smpl import BodyModel, body_keypoints
+from champ_jax.common.condition_names import CONDITIONS, MASK
 from champ_jax.common.errors import InputError
 from champ_jax.conditions.body_skeleton import body_skeleton
 from champ_jax.conditions.maps import MAPS
@@ -18,7 +19,7 @@ from champ_jax.conditions.render import MapRenderer, checked_size, frame_numbers
 from champ_jax.conditions.skeleton import draw_skeleton
 
 SKELETON = "dwpose"
-CONDITIONS = (*MAPS[:3], SKELETON, MAPS[3])
+RENDERED = (*CONDITIONS, MASK)  # what can be drawn
 
 # Frames posed and drawn at a time. Posing is compiled for this many.
 _CHUNK = 8
@@ -44,9 +45,9 @@ class RenderedMotion(Sequence):
         conditions: Sequence[str],
         backend: str,
     ):
-        unknown = [name for name in conditions if name not in CONDITIONS]
+        unknown = [name for name in conditions if name not in RENDERED]
         if unknown or not conditions:
-            raise InputError(f"unknown condition '{''.join(unknown[:1])}'; want some of {', '.join(CONDITIONS)}")
+            raise InputError(f"unknown condition '{''.join(unknown[:1])}'; want some of {', '.join(RENDERED)}")
         self._source, self._backend = source, backend
         self._frames = np.arange(len(source.valid))[frames]
         if not len(self._frames):
@@ -142,7 +143,7 @@ def render_motion(
     *,
     image_size: Sequence[int] | None = None,
     frames: slice = slice(None),
-    conditions: Sequence[str] = CONDITIONS,
+    conditions: Sequence[str] = RENDERED,
     backend: str = "jax",
 ) -> RenderedMotion:
     """The conditions of a motion on a body, drawn when asked for.

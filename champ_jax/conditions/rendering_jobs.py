@@ -9,8 +9,9 @@ from champ_jax.body.importers import import_motion
 from champ_jax.body.smpl import load_body
 from champ_jax.common.errors import InputError
 from champ_jax.common.media import read_image
-from champ_jax.conditions import CONDITIONS, MeshSequence, RenderedMotion, render_mesh_sequence, render_motion
+from champ_jax.conditions import MeshSequence, RenderedMotion, render_mesh_sequence, render_motion
 from champ_jax.conditions.motion_folder_writer import OVERVIEW, write_motion_folder, write_overview
+from champ_jax.conditions.rendered_motion import RENDERED
 
 
 def render_folder(item: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def open_rendered(
     if _is_mesh_sequence(path):
         notes = []
         if conditions is None:
-            conditions = [name for name in CONDITIONS if name != "dwpose"]
+            conditions = [name for name in RENDERED if name != "dwpose"]
             notes.append(f"{path}: a mesh sequence has no poses; dwpose is left out")
         return render_mesh_sequence(MeshSequence.load(path), conditions=conditions, **options), notes
     try:
@@ -64,7 +65,7 @@ def open_rendered(
         if " give --" in str(error):  # an option that rendering has not
             raise InputError(f"{error} to tools/import_motion.py, and render what it writes") from error
         raise
-    return render_motion(motion, load_body(body), conditions=conditions or CONDITIONS, **options), list(notes)
+    return render_motion(motion, load_body(body), conditions=conditions or RENDERED, **options), list(notes)
 
 
 def _is_mesh_sequence(path: Path) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from champ_jax.common.cli import Parser, run
-from champ_jax.conditions.motion_folder import CONDITIONS
+from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.data.build import build_dataset
 from champ_jax.data.folders import kinds_for
 from champ_jax.data.pipeline import make_stage1, make_stage2

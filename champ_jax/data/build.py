@@ -15,10 +15,11 @@ from typing import Any
 
 from tqdm import tqdm
 
+from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.errors import InputError
 from champ_jax.common.files import atomic_path, require_space
 from champ_jax.common.parallel import map_items
-from champ_jax.conditions.motion_folder import CONDITIONS, index_frames
+from champ_jax.conditions.motion_folder import index_frames
 from champ_jax.data.dataset import locate
 from champ_jax.data.folders import (
     CheckedVideo,

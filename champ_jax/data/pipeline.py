@@ -29,9 +29,9 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
+from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.errors import InputError
 from champ_jax.common.parallel import end_with_parent
-from champ_jax.conditions.motion_folder import CONDITIONS
 from champ_jax.data.dataset import Dataset, FolderDataset, decode, open_dataset, person_box, text
 from champ_jax.data.framing import Framing, Window, clip_picture
 from champ_jax.data.latents import LatentReader

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.errors import InputError
 from champ_jax.models.attention import AttentionKernels
 from champ_jax.models.clip import CLIPVisionConfig, CLIPVisionTower
-from champ_jax.models.guidance import CONDITIONS, Guidance, GuidanceConfig
+from champ_jax.models.guidance import Guidance, GuidanceConfig
 from champ_jax.models.motion_module import MotionConfig
 from champ_jax.models.unet import Reference, UNet, UNetConfig
 from champ_jax.models.vae import VAE, VAEConfig

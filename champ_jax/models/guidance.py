@@ -11,11 +11,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.errors import InputError
 from champ_jax.models.attention import AttentionKernels, SpatialTransformer
 from champ_jax.models.layers import check_remat, conv3x3, mark_unused, remat_call
-
-CONDITIONS = ("depth", "normal", "semantic_map", "dwpose")
 
 
 @dataclasses.dataclass(frozen=True)

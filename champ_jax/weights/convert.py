@@ -14,11 +14,12 @@ import numpy as np
 from flax import nnx
 from tqdm import tqdm
 
+from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.errors import InputError
 from champ_jax.common.files import require_space
 from champ_jax.models.champ import COMPONENTS, ChampConfig, build_component
 from champ_jax.models.clip import CLIPVisionConfig
-from champ_jax.models.guidance import CONDITIONS, GuidanceConfig
+from champ_jax.models.guidance import GuidanceConfig
 from champ_jax.models.keys import InitKeys
 from champ_jax.models.motion_module import MotionConfig
 from champ_jax.models.unet import UNetConfig

@@ -15,11 +15,12 @@ from champ_jax.body.motion import camera_points
 from champ_jax.body.smpl import load_body
 from champ_jax.common.errors import InputError
 from champ_jax.common.media import read_image, read_video
-from champ_jax.conditions import CONDITIONS, MeshSequence, render, render_mesh_sequence, render_motion
+from champ_jax.conditions import MeshSequence, render, render_mesh_sequence, render_motion
 from champ_jax.conditions.body_skeleton import body_skeleton
 from champ_jax.conditions.motion_folder import MotionFolder
 from champ_jax.conditions.motion_folder_writer import OVERVIEW, write_motion_folder, write_overview
 from champ_jax.conditions.preview import preview
+from champ_jax.conditions.rendered_motion import RENDERED
 
 TOOL = Path(__file__).parents[2] / "tools" / "render_conditions.py"
 MESH_FILE = golden_meshes.FOLDER / "512x512" / "mesh_sequence.npz"
@@ -48,7 +49,7 @@ def test_frames_are_what_render_draws(motion, body, rendered):
     expected = render(vertices, body.faces, body.parts, focal=focal, image_size=SIZE)
     assert len(rendered) == len(motion)
     for index, frame in enumerate(rendered):
-        assert tuple(frame) == CONDITIONS
+        assert tuple(frame) == RENDERED
         for name in expected:
             np.testing.assert_array_equal(frame[name], expected[name][index])
 
@@ -215,7 +216,7 @@ def test_a_mesh_sequence_is_drawn_as_its_points_are():
     for name, images in expected.items():
         np.testing.assert_array_equal(frames[1][name], images[1])
     with pytest.raises(InputError, match="no poses"):
-        render_mesh_sequence(sequence, conditions=CONDITIONS)
+        render_mesh_sequence(sequence, conditions=RENDERED)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +271,7 @@ def test_the_overview_shows_the_body_and_every_condition(tmp_path, rendered):
     frames = list(read_video(path))
     assert path.name == OVERVIEW
     assert len(frames) == len(rendered)
-    assert frames[0].shape == (SIZE[1], SIZE[0] * (1 + len(CONDITIONS)), 3)
+    assert frames[0].shape == (SIZE[1], SIZE[0] * (1 + len(RENDERED)), 3)
     np.testing.assert_allclose(frames[0][2:6, 2:6].mean(axis=(0, 1)), (0, 200, 0), atol=12)
     np.testing.assert_allclose(frames[0][:, SIZE[0] : 2 * SIZE[0], 0].mean(), rendered[0]["depth"].mean(), atol=3)
 
@@ -297,7 +298,7 @@ def test_the_command_draws_a_mesh_sequence_and_says_what_is_left_out(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "dwpose is left out" in done.stderr
     assert "2 drawn now" in done.stdout
-    assert sorted(path.name for path in output.iterdir() if path.is_dir()) == sorted(set(CONDITIONS) - {"dwpose"})
+    assert sorted(path.name for path in output.iterdir() if path.is_dir()) == sorted(set(RENDERED) - {"dwpose"})
     assert (output / OVERVIEW).is_file()
 
 

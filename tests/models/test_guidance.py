@@ -9,8 +9,9 @@ import pytest
 from flax import nnx
 from golden_models import channels_last, golden, relative
 
+from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.errors import InputError
-from champ_jax.models.guidance import CONDITIONS, Guidance, GuidanceConfig, GuidanceEncoder
+from champ_jax.models.guidance import Guidance, GuidanceConfig, GuidanceEncoder
 from champ_jax.models.keys import InitKeys
 from champ_jax.models.layers import Unused
 

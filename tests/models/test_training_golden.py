@@ -13,9 +13,9 @@ from flax import nnx
 from golden_models import channels_last, golden, relative
 from golden_weights import GOLDEN
 
+from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.diffusion.loss import diffusion_loss, min_snr_weights
 from champ_jax.diffusion.schedules import Schedule
-from champ_jax.models.guidance import CONDITIONS
 from champ_jax.weights.names import tensor_names
 
 SCHEDULE = Schedule(**dataclasses.asdict(golden_models.CONFIG.training))

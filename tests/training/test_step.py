@@ -11,9 +11,9 @@ import pytest
 from flax import nnx
 from golden_models import channels_last, golden
 
+from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.errors import InputError
 from champ_jax.diffusion.schedules import Schedule
-from champ_jax.models.guidance import CONDITIONS
 from champ_jax.models.initial_values import fresh_value
 from champ_jax.training.objective import Draws, Objective, draw
 from champ_jax.training.parameters import Network, from_components

@@ -10,7 +10,8 @@ from PIL import Image
 
 from champ_jax.body.motion import Motion
 from champ_jax.common.files import atomic_path
-from champ_jax.conditions import CONDITIONS, render_motion
+from champ_jax.conditions import render_motion
+from champ_jax.conditions.rendered_motion import RENDERED
 from champ_jax.data.synthetic.anatomy import load_anatomy
 from champ_jax.data.synthetic.choreography import FPS, choreograph, draw_motif, pose_frames
 from champ_jax.data.synthetic.identity import Identity, draw_identity, undecorated
@@ -151,7 +152,7 @@ def write_video(settings: Settings, name: VideoName, output: str | os.PathLike) 
     images, _ = draw_images(take)
     rendered = render_motion(take.motion, load_anatomy().body)
     with atomic_path(Path(output) / name.folder) as folder:
-        for kind in ("images", *CONDITIONS):
+        for kind in ("images", *RENDERED):
             (folder / kind).mkdir(parents=True)
         for index in range(len(images)):
             for kind, picture in ({"images": images[index]} | rendered[index]).items():

@@ -15,7 +15,7 @@ from PIL import Image
 from champ_jax.body.motion import Motion
 from champ_jax.common.errors import InputError
 from champ_jax.common.media import read_image
-from champ_jax.conditions import CONDITIONS
+from champ_jax.conditions.rendered_motion import RENDERED
 from champ_jax.data.build import build_dataset
 from champ_jax.data.pipeline import make_stage1, make_stage2
 from champ_jax.data.synthetic import dataset
@@ -70,7 +70,7 @@ def test_layout(made):
     videos = sorted(path.parent for path in made.glob("*/*/motion.npz"))
     assert len(videos) == COUNT
     for video in videos:
-        for kind in ("images", *CONDITIONS):
+        for kind in ("images", *RENDERED):
             files = sorted((video / kind).iterdir())
             assert [file.name for file in files] == ["0001.png", "0002.png", "0003.png"]
             for file in files:
@@ -91,7 +91,7 @@ def test_conditions_are_what_rendering_the_motion_gives(made, tmp_path):
     command = [sys.executable, ROOT / "tools" / "render_conditions.py", f"--motion={video / 'motion.npz'}"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
     subprocess.run([*command, f"--output={tmp_path / 'rendered'}"], env=environment, check=True)
-    for kind in CONDITIONS:
+    for kind in RENDERED:
         for path in sorted((video / kind).iterdir()):
             expected = read_image(tmp_path / "rendered" / kind / path.name, "RGB")
             np.testing.assert_array_equal(read_image(path, "RGB"), expected, err_msg=kind)
@@ -111,7 +111,7 @@ def test_the_dataset_builder_takes_it_as_it_is(made, tmp_path):
         batch = next(batches)
         batches.close()
         assert batch["pixels"].shape == (2, frames, 56, 40, 3)
-        assert set(batch["conditions"]) == set(CONDITIONS) - {"mask"}
+        assert set(batch["conditions"]) == set(RENDERED) - {"mask"}
     whole = {video.name: read_image(video / "images" / "0002.png") for video in (made / "train").iterdir()}
     for name, pixels in zip(batch["names"], batch["pixels"]):
         video = next(key for key in whole if key in name)
