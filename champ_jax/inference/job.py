@@ -24,10 +24,11 @@ from champ_jax.common.media import VIDEO_SUFFIXES, VideoWriter, read_image, resi
 from champ_jax.common.progress import Progress
 from champ_jax.conditions import MeshSequence, render_mesh_sequence, render_motion
 from champ_jax.conditions.motion_folder import MotionFolder, parse_frames
+from champ_jax.conditions.protocol import Conditions
 from champ_jax.diffusion.windows import Windows
 from champ_jax.inference import builtin
 from champ_jax.inference.pipeline import ChampPipeline
-from champ_jax.inference.result import Animation, Conditions, to_bytes
+from champ_jax.inference.result import Animation, to_bytes
 from champ_jax.inference.settings import Settings, check_noise
 from champ_jax.models.champ import ChampConfig
 

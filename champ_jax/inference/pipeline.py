@@ -22,12 +22,13 @@ from jax.sharding import PartitionSpec as P
 from champ_jax.common.errors import InputError
 from champ_jax.common.media import resize_image
 from champ_jax.common.progress import Progress
+from champ_jax.conditions.protocol import ArrayConditions, Conditions
 from champ_jax.diffusion.samplers import SAMPLERS, Path
 from champ_jax.diffusion.schedules import Schedule
 from champ_jax.diffusion.windows import Windows, plan_windows
 from champ_jax.inference import programs
 from champ_jax.inference.denoiser import EVERY, WINDOWS, WindowDenoiser, denoising_mesh, lower_denoiser, make_mesh
-from champ_jax.inference.result import Animation, ArrayConditions, Conditions
+from champ_jax.inference.result import Animation
 from champ_jax.inference.settings import Settings, check_noise
 from champ_jax.models.attention import AttentionKernels
 from champ_jax.models.champ import COMPONENTS, ChampConfig, build_component

@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 
-from champ_jax.training.parameters import Flat
 from champ_jax.training.step import TrainState
+from champ_jax.weights.flat import Flat
 
 MIB = 2**20
 

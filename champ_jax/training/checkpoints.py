@@ -33,8 +33,8 @@ from champ_jax.common.errors import InputError
 from champ_jax.common.files import atomic_path, require_space
 from champ_jax.common.synchronization import wait_for_all
 from champ_jax.models.champ import ChampConfig
-from champ_jax.training.parameters import Flat, to_components
 from champ_jax.training.step import TrainState
+from champ_jax.weights.flat import Flat, to_components
 from champ_jax.weights.orbax_arrays import lone_reader
 
 CHECKPOINTS, INITIAL, CONFIG, MODEL = "checkpoints", "initial", "config.json", "model.json"

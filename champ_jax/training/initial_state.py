@@ -17,10 +17,11 @@ from champ_jax.models.initial_values import fresh_value
 from champ_jax.models.motion_module import MotionConfig
 from champ_jax.training import checkpoints
 from champ_jax.training.config import DTYPES, kernels
-from champ_jax.training.parameters import Flat, Network, cast, from_components
+from champ_jax.training.parameters import Network
 from champ_jax.training.sharding import parameter_shardings, state_shardings
 from champ_jax.training.step import StepOptions, TrainState, initial_state
 from champ_jax.weights.checkpoint import load_checkpoint
+from champ_jax.weights.flat import Flat, cast, from_components
 
 MOTION = ".motion_modules."
 

@@ -28,11 +28,12 @@ from champ_jax.training.config import check, check_size
 from champ_jax.training.logging import Logs
 from champ_jax.training.objective import Objective
 from champ_jax.training.optimizer import make_optimizer
-from champ_jax.training.parameters import Flat, Network
+from champ_jax.training.parameters import Network
 from champ_jax.training.sharding import check_batch, make_mesh, shard_batch
 from champ_jax.training.step import StepOptions, TrainState, jit_step, make_step
 from champ_jax.training.throughput import Meter, memory_in_use, useful_flops
 from champ_jax.training.validation import Validator
+from champ_jax.weights.flat import Flat
 
 # What may not differ between a run and its continuation: the state on disk would not fit or not mean the same.
 _FIXED = ("stage", "trainable", "seed", "conditions", "model", "schedule", "optimizer.name", "data.batch_size")

@@ -4,7 +4,7 @@ import ml_collections
 import optax
 
 from champ_jax.common.errors import InputError
-from champ_jax.training.parameters import Flat
+from champ_jax.weights.flat import Flat
 
 OPTIMIZERS = ("adamw", "adafactor")
 SCHEDULES = ("constant", "cosine", "linear")

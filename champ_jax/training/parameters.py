@@ -19,14 +19,11 @@ from jax.typing import DTypeLike
 
 from champ_jax.common.errors import InputError
 from champ_jax.models.attention import AttentionKernels
-from champ_jax.models.champ import COMPONENTS, Champ, ChampConfig
+from champ_jax.models.champ import Champ, ChampConfig
 from champ_jax.models.keys import InitKeys
 from champ_jax.models.layers import Unused
 from champ_jax.training.sharding import gather, parameter_shardings
-from champ_jax.weights.names import flatten, unflatten
-
-# {dotted path: array}
-Flat = dict[str, Any]
+from champ_jax.weights.flat import Flat, dotted, path_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,35 +166,3 @@ class Network:
                 variable = variable.replace(array)
             state.append((path_of(name), variable))
         return nnx.merge(self.graph, nnx.from_flat_state(state))
-
-
-def cast(arrays: Flat, dtype: DTypeLike) -> Flat:
-    """Floating-point arrays in `dtype`; position tables ('.pe') and integers as they are."""
-
-    def one(name: str, array: Any) -> Any:
-        if not jnp.issubdtype(array.dtype, jnp.floating) or name.endswith(".pe"):
-            return array
-        return array.astype(dtype)
-
-    return {name: one(name, array) for name, array in arrays.items()}
-
-
-def dotted(path: tuple[str | int, ...]) -> str:
-    """('down_blocks', 0, 'bias') -> 'down_blocks.0.bias'."""
-    return ".".join(map(str, path))
-
-
-def path_of(name: str) -> tuple[str | int, ...]:
-    """'down_blocks.0.bias' -> ('down_blocks', 0, 'bias')."""
-    return tuple(int(part) if part.isdigit() else part for part in name.split("."))
-
-
-def from_components(components: Mapping[str, Mapping[Any, Any]]) -> Flat:
-    """{component: nested dict} -> {dotted path: array}."""
-    return {dotted(path): leaf for path, leaf in flatten(components)}
-
-
-def to_components(arrays: Flat) -> dict[str, dict[Any, Any]]:
-    """{dotted path: array} -> {component: nested dict}, components in the order of COMPONENTS."""
-    nested = unflatten((path_of(name), array) for name, array in arrays.items())
-    return {name: nested[name] for name in COMPONENTS if name in nested}

@@ -14,7 +14,8 @@ from ml_collections import ConfigDict
 from champ_jax.common.errors import InputError
 from champ_jax.models.champ import Champ
 from champ_jax.training.objective import Batch, Draws, Objective, draw, latent_shape, loss
-from champ_jax.training.parameters import Flat, Network
+from champ_jax.training.parameters import Network
+from champ_jax.weights.flat import Flat
 
 UNROLL = ("auto", "unroll", "scan")
 

@@ -22,9 +22,10 @@ from champ_jax.evaluation.frames import pairwise
 from champ_jax.training.autoencoder import reconstruct
 from champ_jax.training.batches import make_batches
 from champ_jax.training.objective import Batch, embed, unit_range
-from champ_jax.training.parameters import Flat, Network
+from champ_jax.training.parameters import Network
 from champ_jax.training.sharding import shard_batch
 from champ_jax.training.step import fast_compiler_options
+from champ_jax.weights.flat import Flat
 
 _SEED = 2**31  # of the set and of its noise, in no run's way
 

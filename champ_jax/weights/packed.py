@@ -18,7 +18,8 @@ from champ_jax.common.files import atomic_path
 from champ_jax.models.champ import ChampConfig
 from champ_jax.models.motion_module import position_table
 from champ_jax.training.checkpoints import Snapshot
-from champ_jax.training.parameters import Flat, Network, from_components, to_components
+from champ_jax.training.parameters import Network
+from champ_jax.weights.flat import Flat, from_components, to_components
 from champ_jax.weights.tensor_files import open_tensors
 
 

@@ -8,8 +8,8 @@ from champ_jax.body.smpl import load_body
 from champ_jax.common.media import read_image, read_video, video_fps
 from champ_jax.conditions import render_motion
 from champ_jax.inference import builtin
-from champ_jax.training.parameters import from_components
 from champ_jax.training.people import MODEL
+from champ_jax.weights.flat import from_components
 from champ_jax.weights.packed import size_of
 
 NAMES = sorted(path.name for path in builtin.PEOPLE.iterdir() if path.is_dir())

@@ -14,7 +14,7 @@ from training_data import tiny_config
 
 from champ_jax.training.checkpoints import load_for_inference
 from champ_jax.training.loop import train
-from champ_jax.training.parameters import from_components
+from champ_jax.weights.flat import from_components
 
 pytestmark = pytest.mark.slow
 

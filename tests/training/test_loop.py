@@ -15,8 +15,9 @@ from champ_jax.training import checkpoints, loop
 from champ_jax.training.checkpoints import load_for_inference
 from champ_jax.training.logging import Logs
 from champ_jax.training.loop import Run, train
-from champ_jax.training.parameters import Network, from_components
+from champ_jax.training.parameters import Network
 from champ_jax.training.sharding import make_mesh
+from champ_jax.weights.flat import from_components
 
 STEPS = 4
 

@@ -14,7 +14,8 @@ from champ_jax.models.initial_values import fresh_value
 from champ_jax.models.keys import InitKeys
 from champ_jax.models.motion_module import MotionModule
 from champ_jax.training.config import smoke
-from champ_jax.training.parameters import Network, cast, dotted, from_components, path_of, to_components
+from champ_jax.training.parameters import Network
+from champ_jax.weights.flat import cast, dotted, from_components, path_of, to_components
 
 MODEL = ChampConfig.from_json(smoke().model.to_dict())
 STAGE1 = dataclasses.replace(MODEL, motion=None)

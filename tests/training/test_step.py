@@ -16,8 +16,9 @@ from champ_jax.common.errors import InputError
 from champ_jax.diffusion.schedules import Schedule
 from champ_jax.models.initial_values import fresh_value
 from champ_jax.training.objective import Draws, Objective, draw
-from champ_jax.training.parameters import Network, from_components
+from champ_jax.training.parameters import Network
 from champ_jax.training.step import StepOptions, accumulated_gradients, fast_compiler_options, initial_state, make_step
+from champ_jax.weights.flat import from_components
 
 OBJECTIVE = Objective(Schedule.of(golden_models.CONFIG.training))
 jitted_draw = jax.jit(draw, static_argnums=(1, 2))

@@ -17,8 +17,9 @@ from training_data import tiny_model, write_dataset
 from champ_jax.models.champ import ChampConfig
 from champ_jax.models.initial_values import fresh_value
 from champ_jax.training.checkpoints import load_for_inference
-from champ_jax.training.parameters import Network, from_components, to_components
+from champ_jax.training.parameters import Network
 from champ_jax.weights.checkpoint import save_checkpoint
+from champ_jax.weights.flat import from_components, to_components
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,7 +9,8 @@ from training_data import tiny_model
 from champ_jax.common.errors import InputError
 from champ_jax.models.champ import ChampConfig
 from champ_jax.models.initial_values import fresh_value
-from champ_jax.training.parameters import Network, from_components
+from champ_jax.training.parameters import Network
+from champ_jax.weights.flat import from_components
 from champ_jax.weights.packed import pack, read_model, size_of, unpack
 
 

@@ -11,9 +11,9 @@ from flax import nnx
 from benchmarks.sizes import COMPONENTS, model_config, random_weights
 from benchmarks.timing import Row, measure, program_bytes
 from champ_jax.common.progress import Progress
+from champ_jax.conditions.protocol import ArrayConditions
 from champ_jax.diffusion.windows import plan_windows
 from champ_jax.inference.pipeline import ChampPipeline, abstract_network
-from champ_jax.inference.result import ArrayConditions
 from champ_jax.inference.settings import Settings
 from champ_jax.models import flops
 from champ_jax.models.functional import PureNetwork
