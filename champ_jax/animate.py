@@ -25,7 +25,7 @@ from champ_jax.inference import builtin
 from champ_jax.inference.job import Job
 from champ_jax.inference.pipeline import ChampPipeline, check_dtype
 from champ_jax.models.champ import COMPONENTS, ChampConfig
-from champ_jax.training import checkpoints
+from champ_jax.weights import work_folder
 from champ_jax.weights.checkpoint import read_config
 
 # Fields that belong to the whole command, not to a job.
@@ -101,8 +101,8 @@ class Weights:
         """
         if not path:
             return cls(builtin.config(), builtin.identity(), _load_builtin)
-        if checkpoints.is_workdir(path):
-            snapshot = checkpoints.Snapshot.find(path)
+        if work_folder.is_work_folder(path):
+            snapshot = work_folder.Snapshot.find(path)
             model = snapshot.model
             return cls(model, snapshot.identity, lambda **options: ChampPipeline(model, snapshot.load(), **options))
         fields = read_config(path)

@@ -89,10 +89,10 @@ def read_encoder(weights: str, dtype: str) -> Encoder:
     """The networks of a checkpoint directory or a training work folder."""
     # JAX and the networks are not needed to build
     from champ_jax.data.encoder import NETWORKS, encoder_of, load_encoder
-    from champ_jax.training.checkpoints import is_workdir, load_for_inference
     from champ_jax.weights.checkpoint import cast, describe
+    from champ_jax.weights.work_folder import is_work_folder, load_for_inference
 
-    if not is_workdir(weights):
+    if not is_work_folder(weights):
         return load_encoder(weights, dtype)
     model, components = load_for_inference(weights)
     trees = {name: components[name] for name in NETWORKS}

@@ -1,20 +1,10 @@
-"""A work folder's weights and states on disk.
+"""Writes the states of a run into its work folder, and restores them; `champ_jax.weights.work_folder` shows its layout.
 
-    WORKDIR/config.json              the effective config of the run
-    WORKDIR/model.json               the model: sizes, conditions, schedules (`ChampConfig.to_json`)
-    WORKDIR/initial/frozen/          variables the step reads and does not change, float32
-    WORKDIR/initial/carried/         what the step does not read: tensors for the way back to PyTorch's files, and
-                                     in stage 1 the motion modules it was given
-    WORKDIR/checkpoints/STEP/        params, optimizer, average (if there is one), progress (step, seed, data iterator)
-
-Every array tree is a flat dict by dotted path. Orbax writes a folder beside its place and renames it: a checkpoint
+Orbax writes a folder beside its place and renames it: a checkpoint
 that a kill cut short is not seen again.
 """
 
 import contextlib
-import dataclasses
-import hashlib
-import json
 import logging
 import os
 import shutil
@@ -30,14 +20,12 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from champ_jax.common.errors import InputError
-from champ_jax.common.files import atomic_path, require_space
+from champ_jax.common.files import require_space
 from champ_jax.common.synchronization import wait_for_all
 from champ_jax.models.champ import ChampConfig
 from champ_jax.training.step import TrainState
-from champ_jax.weights.flat import Flat, to_components
-from champ_jax.weights.orbax_arrays import lone_reader
-
-CHECKPOINTS, INITIAL, CONFIG, MODEL = "checkpoints", "initial", "config.json", "model.json"
+from champ_jax.weights.flat import Flat
+from champ_jax.weights.work_folder import CHECKPOINTS, INITIAL, first_line, write_model
 
 # What a failing disk says, in the words of errno, TensorStore and Orbax.
 _DISK_TROUBLE = (
@@ -122,7 +110,7 @@ class Checkpoints:
             try:
                 restored = self._restore(step, like)
             except Exception as error:  # Orbax and TensorStore raise many kinds
-                reason = _first_line(error)
+                reason = first_line(error)
                 print(f"{self.directory / str(step)}: cannot be read ({reason}); trying the one before", flush=True)
             if not _all_agree(restored is not None):
                 damaged.append(step)
@@ -172,7 +160,7 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            reason = _first_line(error) if isinstance(error, InputError) else disk_trouble(error)
+            reason = first_line(error) if isinstance(error, InputError) else disk_trouble(error)
             if reason is None:
                 raise
             good = [done for done in self.steps() if done != step]
@@ -244,105 +232,10 @@ def save_initial(workdir: str | os.PathLike, model: ChampConfig, frozen: Flat, c
     wait_for_all("model")
 
 
-def write_model(workdir: str | os.PathLike, model: ChampConfig) -> None:
-    """Writes what `read_model` reads."""
-    with atomic_path(Path(workdir) / MODEL) as path:
-        path.write_text(json.dumps(model.to_json(), indent=1) + "\n")
-
-
 def load_frozen(workdir: str | os.PathLike, like: Mapping[str, jax.ShapeDtypeStruct]) -> Flat:
     """The frozen variables in the dtypes and shardings of `like`."""
     with ocp.StandardCheckpointer() as checkpointer:
         return dict(checkpointer.restore(Path(workdir).absolute() / INITIAL / "frozen", dict(like)))
-
-
-def read_model(workdir: str | os.PathLike) -> ChampConfig:
-    """The model of a work folder.
-
-    Raises:
-      InputError: it has none; it is no work folder, or its run never began.
-    """
-    path = Path(workdir) / MODEL
-    if not path.is_file():
-        raise InputError(f"{workdir}: is no training work folder, it has no {MODEL}")
-    return ChampConfig.from_json(json.loads(path.read_text()))
-
-
-def is_workdir(path: str | os.PathLike) -> bool:
-    """Whether `path` is a training work folder."""
-    return (Path(path) / MODEL).is_file() and (Path(path) / CHECKPOINTS).is_dir()
-
-
-@dataclasses.dataclass(frozen=True)
-class Snapshot:
-    """A checkpoint of a run as inference weights, found but not read.
-
-    Attributes:
-      model: whose inference schedule is the one it was trained on. `motion` is None for a stage-1 run that was given no
-        motion modules.
-      step: of the checkpoint.
-      folders: that hold the arrays.
-    """
-
-    model: ChampConfig
-    step: int
-    folders: tuple[Path, ...]
-
-    @classmethod
-    def find(cls, workdir: str | os.PathLike, step: int | None = None, *, average: bool = True) -> "Snapshot":
-        """The checkpoint of `step`, None: the newest; `average` takes the parameters' moving average, if there is one.
-
-        Raises:
-          InputError: no work folder, or no checkpoint (of that step) in it.
-        """
-        workdir = Path(workdir).absolute()
-        model = read_model(workdir)
-        steps = sorted(int(path.name) for path in (workdir / CHECKPOINTS).glob("*") if path.name.isdecimal())
-        if not steps:
-            raise InputError(f"{workdir}: the run has saved no checkpoint yet")
-        if step is not None and step not in steps:
-            raise InputError(f"{workdir}: has no checkpoint of step {step}; it has {', '.join(map(str, steps))}")
-        step = steps[-1] if step is None else step
-        place = workdir / CHECKPOINTS / str(step)
-        trained = place / "average" if average and (place / "average").is_dir() else place / "params"
-        folders = (workdir / INITIAL / "frozen", workdir / INITIAL / "carried", trained)
-        model = dataclasses.replace(model, inference=model.training)
-        return cls(model, step, tuple(folder for folder in folders if folder.is_dir()))
-
-    @property
-    def identity(self) -> str:
-        """A hash that no other checkpoint has, a copy of this one excepted: Orbax draws its files' names at random."""
-        total = hashlib.sha256(f"{self.model}\n".encode())
-        for folder in self.folders:
-            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-                total.update(f"{folder.name}/{path.relative_to(folder)} {path.stat().st_size}\n".encode())
-        return f"step-{self.step}-{self.folders[-1].name}-{total.hexdigest()}"
-
-    def load(self) -> dict[str, dict[Any, Any]]:
-        """{component: nested dict of numpy arrays} for `nnx.replace_by_pure_dict`; raises InputError if damaged."""
-        arrays: Flat = {}
-        for folder in self.folders:
-            arrays |= _read_arrays(folder)
-        return to_components(arrays)
-
-
-def load_for_inference(
-    workdir: str | os.PathLike, step: int | None = None, *, average: bool = True
-) -> tuple[ChampConfig, dict[str, dict[Any, Any]]]:
-    """The model and the weights of a training run; arguments and errors are those of `Snapshot`."""
-    snapshot = Snapshot.find(workdir, step, average=average)
-    return snapshot.model, snapshot.load()
-
-
-def _read_arrays(folder: Path) -> Flat:
-    """A flat dict as numpy arrays, whatever devices wrote it."""
-    try:
-        with lone_reader() as checkpointer:
-            names = checkpointer.metadata(folder).item_metadata.tree
-            wanted = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names}
-            return dict(checkpointer.restore(folder, args=ocp.args.PyTreeRestore(restore_args=wanted)))
-    except Exception as error:  # Orbax and TensorStore raise many kinds
-        raise InputError(f"{folder}: is damaged ({_first_line(error)}); take another checkpoint") from error
 
 
 def _all_agree(here: bool) -> bool:
@@ -358,7 +251,3 @@ def _named_leaves(tree: Any) -> Flat:
     """A pytree as a flat dict by its paths: no class of Optax's is needed to read it."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

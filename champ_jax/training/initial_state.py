@@ -20,6 +20,7 @@ from champ_jax.training.config import DTYPES, kernels
 from champ_jax.training.parameters import Network
 from champ_jax.training.sharding import parameter_shardings, state_shardings
 from champ_jax.training.step import StepOptions, TrainState, initial_state
+from champ_jax.weights import work_folder
 from champ_jax.weights.checkpoint import load_checkpoint
 from champ_jax.weights.flat import Flat, cast, from_components
 
@@ -91,8 +92,8 @@ def _load(path: str, field: str) -> tuple[ChampConfig, Flat]:
     """A checkpoint directory's or a work folder's model and arrays."""
     if not Path(path).is_dir():
         raise InputError(f"{field}={path}: no such folder")
-    if checkpoints.is_workdir(path):
-        model, components = checkpoints.load_for_inference(path)
+    if work_folder.is_work_folder(path):
+        model, components = work_folder.load_for_inference(path)
     else:
         fields, components = load_checkpoint(path)
         model = ChampConfig.from_json(fields["model"])

@@ -33,6 +33,7 @@ from champ_jax.training.sharding import check_batch, make_mesh, shard_batch
 from champ_jax.training.step import StepOptions, TrainState, jit_step, make_step
 from champ_jax.training.throughput import Meter, memory_in_use, useful_flops
 from champ_jax.training.validation import Validator
+from champ_jax.weights import work_folder
 from champ_jax.weights.flat import Flat
 
 # What may not differ between a run and its continuation: the state on disk would not fit or not mean the same.
@@ -118,7 +119,7 @@ class Run:
         batches = make_batches(config, config.data.path, self.mesh)
         if self.checkpoints.steps():
             _check_continuation(config, self.workdir)
-            network = initial_state.build_network(config, checkpoints.read_model(self.workdir)).on(self.mesh)
+            network = initial_state.build_network(config, work_folder.read_model(self.workdir)).on(self.mesh)
             check_size(config, network.config)
             like, frozen = self._describe(network, optimizer, options)
             state, progress = self.checkpoints.restore(like)
@@ -134,7 +135,7 @@ class Run:
             like, _ = self._describe(network, optimizer, options)
             state, frozen = initial_state.start(initial, self.workdir, config, optimizer, options, self.mesh)
         if self._is_first:
-            with atomic_path(self.workdir / checkpoints.CONFIG) as path:
+            with atomic_path(self.workdir / work_folder.CONFIG) as path:
                 fields = {name: value for name, value in config.to_dict().items() if name != "distributed"}
                 path.write_text(json.dumps(fields, indent=1) + "\n")
         objective = Objective(Schedule.of(network.config.training), **config.loss.to_dict())
@@ -202,11 +203,11 @@ class Run:
             batch = next(self.batches)
             del batch["names"]
             gathered.append(jax.device_get(measure(params, self.frozen, shard_batch(batch, self.mesh))))
-        model = checkpoints.read_model(self.workdir)
+        model = work_folder.read_model(self.workdir)
         factor = scaling_factor(gathered)
         if jax.process_index() == 0:
             vae = dataclasses.replace(model.vae, scaling_factor=factor)
-            checkpoints.write_model(self.workdir, dataclasses.replace(model, vae=vae))
+            work_folder.write_model(self.workdir, dataclasses.replace(model, vae=vae))
         self.logs.say(f"scaling_factor {factor:.4f} gives the latents unit variance")
 
     def _validate(self) -> None:
@@ -254,7 +255,7 @@ class Run:
 
 def _check_continuation(config: ConfigDict, workdir: Path) -> None:
     """Raises InputError, naming the field, if the run in `workdir` is not the one that `config` describes."""
-    path = workdir / checkpoints.CONFIG
+    path = workdir / work_folder.CONFIG
     try:
         before = json.loads(path.read_text())
     except (OSError, ValueError) as error:

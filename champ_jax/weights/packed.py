@@ -12,15 +12,17 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import safetensors.numpy
+from flax import nnx
 
 from champ_jax.common.errors import InputError
 from champ_jax.common.files import atomic_path
-from champ_jax.models.champ import ChampConfig
+from champ_jax.models.champ import Champ, ChampConfig
+from champ_jax.models.keys import InitKeys
+from champ_jax.models.layers import Unused
 from champ_jax.models.motion_module import position_table
-from champ_jax.training.checkpoints import Snapshot
-from champ_jax.training.parameters import Network
-from champ_jax.weights.flat import Flat, from_components, to_components
+from champ_jax.weights.flat import Flat, dotted, from_components, to_components
 from champ_jax.weights.tensor_files import open_tensors
+from champ_jax.weights.work_folder import Snapshot
 
 
 def pack_run(workdir: str | os.PathLike, path: str | os.PathLike) -> None:
@@ -43,7 +45,7 @@ def pack(path: str | os.PathLike, model: ChampConfig, arrays: Flat) -> None:
       model: its sizes, with motion modules.
       arrays: {dotted path: array} of all its variables.
     """
-    unread = set(Network.build(model, "stage2").unused)
+    unread = _unread(model)
     tables = {name for name in arrays if name.endswith(".pe")}
     stored = {
         name: array.astype(ml_dtypes.bfloat16) if array.dtype == np.float32 else array
@@ -77,6 +79,12 @@ def size_of(path: str | os.PathLike) -> tuple[int, int]:
     """(parameters, bytes) of a packed model."""
     with open_tensors(path) as file:
         return sum(math.prod(info.shape) for info in file.tensors.values()), os.path.getsize(path)
+
+
+def _unread(model: ChampConfig) -> set[str]:
+    """The dotted paths of the variables that users' files hold and that no network reads."""
+    state = nnx.state(nnx.eval_shape(lambda: Champ(model, rngs=InitKeys(0))))
+    return {dotted(path) for path, variable in nnx.to_flat_state(state) if isinstance(variable, Unused)}
 
 
 def _metadata(path: str | os.PathLike) -> dict[str, Any]:

@@ -18,10 +18,10 @@ from champ_jax.diffusion.schedules import Schedule
 from champ_jax.models.champ import Champ, ChampConfig
 from champ_jax.models.initial_values import fresh_value
 from champ_jax.training.autoencoder import reconstruct, reconstruction_loss, scaling_factor
-from champ_jax.training.checkpoints import load_for_inference, read_model
 from champ_jax.training.config import check, smoke
 from champ_jax.training.loop import train
 from champ_jax.training.objective import Draws, Objective
+from champ_jax.weights.work_folder import load_for_inference, read_model
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,9 +12,9 @@ import pytest
 from hosts import ROOT, finish, start_hosts
 from training_data import tiny_config
 
-from champ_jax.training.checkpoints import load_for_inference
 from champ_jax.training.loop import train
 from champ_jax.weights.flat import from_components
+from champ_jax.weights.work_folder import load_for_inference
 
 pytestmark = pytest.mark.slow
 

@@ -12,12 +12,12 @@ from training_data import tiny_config
 
 from champ_jax.common.errors import InputError
 from champ_jax.training import checkpoints, loop
-from champ_jax.training.checkpoints import load_for_inference
 from champ_jax.training.logging import Logs
 from champ_jax.training.loop import Run, train
 from champ_jax.training.parameters import Network
 from champ_jax.training.sharding import make_mesh
 from champ_jax.weights.flat import from_components
+from champ_jax.weights.work_folder import load_for_inference
 
 STEPS = 4
 

@@ -16,10 +16,10 @@ from training_data import tiny_model, write_dataset
 
 from champ_jax.models.champ import ChampConfig
 from champ_jax.models.initial_values import fresh_value
-from champ_jax.training.checkpoints import load_for_inference
 from champ_jax.training.parameters import Network
 from champ_jax.weights.checkpoint import save_checkpoint
 from champ_jax.weights.flat import from_components, to_components
+from champ_jax.weights.work_folder import load_for_inference
 
 ROOT = Path(__file__).parents[2]
 

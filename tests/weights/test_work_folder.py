@@ -18,11 +18,12 @@ from champ_jax.common.errors import InputError
 from champ_jax.common.media import read_video
 from champ_jax.models.champ import ChampConfig
 from champ_jax.models.initial_values import fresh_value
-from champ_jax.training.checkpoints import CHECKPOINTS, MODEL, Checkpoints, Snapshot, save_initial
+from champ_jax.training.checkpoints import Checkpoints, save_initial
 from champ_jax.training.parameters import Network
 from champ_jax.training.step import StepOptions, initial_state
 from champ_jax.weights.checkpoint import save_checkpoint
 from champ_jax.weights.flat import to_components
+from champ_jax.weights.work_folder import CHECKPOINTS, MODEL, Snapshot
 
 ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / "tests" / "golden" / "model" / "pictures"
