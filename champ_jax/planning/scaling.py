@@ -15,11 +15,11 @@ from ml_collections import ConfigDict
 
 from champ_jax.models.flops import image_encoder_flops, vae_encode_flops
 from champ_jax.planning.compile_ahead import Report, abstract_batch
-from champ_jax.planning.sharding_table import device_bytes
 from champ_jax.training import initial_state
 from champ_jax.training.optimizer import make_optimizer
 from champ_jax.training.parameters import Network
 from champ_jax.training.sharding import AXES
+from champ_jax.training.sharding_table import device_bytes
 from champ_jax.training.step import StepOptions
 from champ_jax.training.throughput import useful_flops
 

@@ -20,7 +20,6 @@ from champ_jax.common.files import atomic_path
 from champ_jax.common.synchronization import Together
 from champ_jax.data.pipeline import Batches
 from champ_jax.diffusion.schedules import Schedule
-from champ_jax.planning.sharding_table import sharding_table
 from champ_jax.training import checkpoints, initial_state
 from champ_jax.training.autoencoder import loss_of, moments, scaling_factor
 from champ_jax.training.batches import make_batches
@@ -30,6 +29,7 @@ from champ_jax.training.objective import Objective
 from champ_jax.training.optimizer import make_optimizer
 from champ_jax.training.parameters import Network
 from champ_jax.training.sharding import check_batch, make_mesh, shard_batch
+from champ_jax.training.sharding_table import sharding_table
 from champ_jax.training.step import StepOptions, TrainState, jit_step, make_step
 from champ_jax.training.throughput import Meter, memory_in_use, useful_flops
 from champ_jax.training.validation import Validator
