@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from champ_jax.models.motion import MotionConfig
 from flax import nnx
 
 from champ_jax.models.champ import Champ, ChampConfig, build_component
 from champ_jax.models.clip import CLIPVisionConfig
 from champ_jax.models.guidance import GuidanceConfig
 from champ_jax.models.keys import InitKeys
+from champ_jax.models.motion_module import MotionConfig
 from champ_jax.models.unet import UNetConfig
 from champ_jax.models.vae import VAEConfig
 from champ_jax.weights.names import flatten, tensor_names, unflatten
