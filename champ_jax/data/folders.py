@@ -77,7 +77,7 @@ def find_videos(sources: Sequence[str | os.PathLike]) -> list[VideoFolder]:
     """
     found: dict[str, VideoFolder] = {}
     for source in sources:
-        root = Path(source).resolve()
+        root = Path(os.path.realpath(source))  # Path.resolve raises RuntimeError for a loop of links
         if not root.is_dir():
             raise InputError(f"{source}: no such folder of videos")
         count = 0
