@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 from champ_jax.common.cli import Parser, run
 from champ_jax.common.errors import InputError
-from champ_jax.data.synthetic.dataset import make_people
-from champ_jax.data.synthetic.video import Settings
+from champ_jax.data.synthetic.many_videos import make_people
+from champ_jax.data.synthetic.one_video import Settings
 
 
 def main(argv: Sequence[str]) -> None:

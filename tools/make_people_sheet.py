@@ -14,7 +14,7 @@ from champ_jax.common.files import atomic_path
 from champ_jax.conditions import render_motion
 from champ_jax.conditions.rendered_motion import RENDERED
 from champ_jax.data.synthetic.anatomy import load_anatomy
-from champ_jax.data.synthetic.video import Settings, VideoName, draw_images, stage
+from champ_jax.data.synthetic.one_video import Settings, VideoName, draw_images, draw_take
 
 _COLUMNS, _PEOPLE_ROWS, _STRIPS = 9, 2, 3
 
@@ -42,14 +42,14 @@ def main(argv: Sequence[str]) -> None:
 def _person(seed: int, number: int) -> np.ndarray:
     """The middle frame of one person's video."""
     settings = Settings(seed=seed, frames=24)
-    take = stage(settings, VideoName("train", number, number))
+    take = draw_take(settings, VideoName("train", number, number))
     middle = take.motion[len(take.motion) // 2 : len(take.motion) // 2 + 1]
     return draw_images(take, middle)[0][0]
 
 
 def _strip(seed: int, number: int) -> np.ndarray:
     """Four frames of a video, and the conditions of the last."""
-    take = stage(Settings(seed=seed, frames=40), VideoName("train", number, number))
+    take = draw_take(Settings(seed=seed, frames=40), VideoName("train", number, number))
     chosen = take.motion[np.array([0, 13, 26, 39])]
     images = draw_images(take, chosen)[0]
     conditions = render_motion(chosen, load_anatomy().body)[3]

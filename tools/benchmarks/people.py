@@ -4,7 +4,7 @@ import dataclasses
 import tempfile
 
 from benchmarks.timing import Row, measure
-from champ_jax.data.synthetic.video import Settings, name_video, write_video
+from champ_jax.data.synthetic.one_video import Settings, name_video, write_video
 
 
 def run(size: int, frames: int, repeats: int) -> list[Row]:

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from champ_jax.data.synthetic import colors
+from champ_jax.data.synthetic import palette
 from champ_jax.data.synthetic.patterns import LOGOS, PATTERNS
 
 # Style -> how often men and women wear it.
@@ -96,7 +96,7 @@ def draw_identity(rng: np.random.Generator, *, extreme: bool = False) -> Identit
     if extreme:
         betas[[_HEIGHT, _WEIGHT]] = far
     woman = int(betas[list(_FEMALE)].sum() > 0)
-    skin, hair = colors.skin(rng), colors.hair(rng)
+    skin, hair = palette.skin(rng), palette.hair(rng)
     top = _top(rng, woman)
     bottom = _bottom(rng, top, woman)
     if bottom.kind == "dress":
@@ -107,21 +107,21 @@ def draw_identity(rng: np.random.Generator, *, extreme: bool = False) -> Identit
         )  # fmt: skip
     elif bottom.kind == "skirt":  # worn over what is above
         top = dataclasses.replace(top, lower=bottom.upper - 0.03, looseness=min(top.looseness, 0.012))
-    shoes = colors.cloth(rng, bottom.color)
+    shoes = palette.cloth(rng, bottom.color)
     lips = skin * np.array([0.92, 0.55, 0.55]) * rng.uniform(0.8, 1.0) + np.array([0.06, 0, 0]) * rng.uniform(0, 1)
     return Identity(
         betas=betas.astype(np.float32),
         skin=skin,
         hair=hair,
-        eyes=colors.linear(colors.EYES[rng.integers(len(colors.EYES))]),
+        eyes=palette.linear(palette.EYES[rng.integers(len(palette.EYES))]),
         lips=lips.astype(np.float32),
         hair_style=_pick(rng, HAIR_STYLES, woman),
         beard=float(rng.uniform(0.4, 0.9)) if rng.uniform() < 0.4 and not woman else 0.0,
         top=top,
         bottom=bottom,
         shoes=shoes,
-        sole=colors.linear([235, 232, 225]) if rng.uniform() < 0.6 else shoes * 0.35,
-        socks=colors.cloth(rng, shoes),
+        sole=palette.linear([235, 232, 225]) if rng.uniform() < 0.6 else shoes * 0.35,
+        socks=palette.cloth(rng, shoes),
         shoe_height=float(rng.choice([-0.865, -0.85, -0.82, -0.68], p=[0.35, 0.3, 0.2, 0.15])),
         sock_height=float(rng.choice([-0.84, -0.78, -0.62, -0.5], p=[0.5, 0.2, 0.2, 0.1])),
         phase=float(rng.uniform(0, 2 * np.pi)),
@@ -139,9 +139,9 @@ def undecorated(identity: Identity) -> Identity:
 
 def _top(rng: np.random.Generator, woman: int) -> Garment:
     kind = _pick(rng, TOPS, woman)
-    color = colors.cloth(rng)
-    second = colors.cloth(rng, color)
-    accent = colors.cloth(rng, color, second)
+    color = palette.cloth(rng)
+    second = palette.cloth(rng, color)
+    accent = palette.cloth(rng, color, second)
     sleeve = {"tank": 0.165, "tee": rng.uniform(0.28, 0.36), "shirt": rng.choice([0.33, 0.65])}.get(kind, 0.65)
     loose = {"tank": 0.006, "jacket": 0.024, "hoodie": 0.022}.get(kind, rng.uniform(0.009, 0.018))
     patterned = rng.uniform() < (0.35 if kind in ("jacket", "hoodie") else 0.6)
@@ -166,10 +166,10 @@ def _top(rng: np.random.Generator, woman: int) -> Garment:
 
 def _bottom(rng: np.random.Generator, top: Garment, woman: int) -> Garment:
     kind = _pick(rng, BOTTOMS, woman)
-    color = colors.cloth(rng, top.color)
+    color = palette.cloth(rng, top.color)
     if kind == "jeans":
-        color = colors.linear(np.array([52, 74, 118]) * rng.uniform(0.5, 1.5))
-    second = colors.cloth(rng, color)
+        color = palette.linear(np.array([52, 74, 118]) * rng.uniform(0.5, 1.5))
+    second = palette.cloth(rng, color)
     patterned = kind in ("skirt", "dress", "leggings", "shorts") and rng.uniform() < 0.5
     lower = {
         "shorts": rng.uniform(-0.42, -0.2), "skirt": rng.uniform(-0.5, -0.24), "dress": rng.uniform(-0.62, -0.26),
@@ -180,7 +180,7 @@ def _bottom(rng: np.random.Generator, top: Garment, woman: int) -> Garment:
         kind=kind,
         color=color,
         second=second,
-        accent=colors.cloth(rng, color, second),
+        accent=palette.cloth(rng, color, second),
         pattern=str(rng.choice(list(PATTERNS)[1:])) if patterned else "plain",
         period=float(rng.uniform(0.05, 0.12)),
         looseness=float(loose),

@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 
-from champ_jax.data.synthetic import colors
+from champ_jax.data.synthetic import palette
 
 SHOTS = ("full", "half", "close")
 BACKDROPS = ("studio", "studio", "room", "room", "room", "street", "meadow", "bokeh")
@@ -117,7 +117,7 @@ class Backdrop:
 
 def draw_backdrop(rng: np.random.Generator, joints: np.ndarray) -> Backdrop:
     """A random backdrop, its wall behind wherever the joints (T, 24, 3) go."""
-    tints = np.stack([colors.cloth(rng) for _ in range(6)])
+    tints = np.stack([palette.cloth(rng) for _ in range(6)])
     # Walls and floors are paler than clothes.
     pale = rng.uniform(0.25, 0.85, 6)[:, None]
     grey = rng.uniform(0.12, 0.75, 6)[:, None]

@@ -8,8 +8,8 @@ from champ_jax.body.smpl import JOINT_NAMES
 from champ_jax.data.synthetic.actions import ACTIONS, draw_style, perform
 from champ_jax.data.synthetic.anatomy import load_anatomy
 from champ_jax.data.synthetic.choreography import choreograph, draw_motif, pose_frames
+from champ_jax.data.synthetic.one_video import SOLE, Settings, VideoName, draw_take
 from champ_jax.data.synthetic.poses import GESTURES, LIMITS, mirrored, to_rotations, within_limits
-from champ_jax.data.synthetic.video import SOLE, Settings, VideoName, stage
 
 JUMPS = ("run", "jump", "jumping_jack")
 
@@ -17,7 +17,7 @@ JUMPS = ("run", "jump", "jumping_jack")
 @pytest.fixture(scope="module")
 def takes():
     """Eight motions of eight people, 24 frames each."""
-    return [stage(Settings(seed=7, frames=24, size=(48, 48)), VideoName("train", k, k)) for k in range(8)]
+    return [draw_take(Settings(seed=7, frames=24, size=(48, 48)), VideoName("train", k, k)) for k in range(8)]
 
 
 def test_rotations_are_scipys_intrinsic_xyz():

@@ -18,9 +18,9 @@ from champ_jax.common.media import read_image
 from champ_jax.conditions.rendered_motion import RENDERED
 from champ_jax.data.build import build_dataset
 from champ_jax.data.pipeline import make_stage1, make_stage2
-from champ_jax.data.synthetic import dataset
-from champ_jax.data.synthetic.dataset import make_people
-from champ_jax.data.synthetic.video import PARTS, Settings, name_video, stage, write_video
+from champ_jax.data.synthetic import many_videos
+from champ_jax.data.synthetic.many_videos import make_people
+from champ_jax.data.synthetic.one_video import PARTS, Settings, draw_take, name_video, write_video
 
 ROOT = Path(__file__).parents[3]
 SETTINGS = Settings(seed=2, frames=3, size=(40, 56), test_share=0.34)
@@ -134,7 +134,7 @@ def test_people_and_motions_of_the_parts_differ():
     names = [name_video(settings, number) for number in range(6)]
     assert [name.part for name in names] == ["train", "test"] * 3
     assert [name.identity for name in names] == [0, 0, 0, 0, 1, 1]
-    train, test, again, other = (stage(settings, name) for name in (names[0], names[1], names[2], names[4]))
+    train, test, again, other = (draw_take(settings, name) for name in (names[0], names[1], names[2], names[4]))
     assert np.abs(train.identity.betas - test.identity.betas).max() > 0.1
     assert np.abs(train.motion.rotations[:, 1:] - test.motion.rotations[:, 1:]).max() > 0.05
     np.testing.assert_array_equal(train.identity.betas, again.identity.betas)
@@ -193,7 +193,7 @@ def test_folders_of_something_else_are_refused(made, tmp_path):
 
 
 def test_too_small_a_disk_is_told_before_anything_is_drawn(tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset, "require_space", lambda path, size: _refuse(size))
+    monkeypatch.setattr(many_videos, "require_space", lambda path, size: _refuse(size))
     with pytest.raises(InputError, match="needs"):
         make_people(tmp_path / "out", 1000, Settings(size=(512, 512)))
     assert not list(tmp_path.iterdir())

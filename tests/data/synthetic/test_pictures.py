@@ -10,14 +10,14 @@ from champ_jax.body.rotations import rotation_about
 from champ_jax.body.smpl import JOINT_NAMES
 from champ_jax.conditions import render_motion
 from champ_jax.conditions.skeleton import FACE, LEFT_HAND, RIGHT_HAND
-from champ_jax.data.synthetic import colors, patterns
+from champ_jax.data.synthetic import palette, patterns
 from champ_jax.data.synthetic.anatomy import BODY, EYE, MOUTH, load_anatomy
 from champ_jax.data.synthetic.choreography import pose_frames
 from champ_jax.data.synthetic.identity import draw_identity
 from champ_jax.data.synthetic.keypoints import whole_body_keypoints
+from champ_jax.data.synthetic.one_video import Settings, VideoName, draw_images, draw_take
 from champ_jax.data.synthetic.outfit import dress
 from champ_jax.data.synthetic.paint import paint
-from champ_jax.data.synthetic.video import Settings, VideoName, draw_images, stage
 
 SETTINGS = Settings(seed=1, frames=6, size=(72, 56))
 
@@ -25,7 +25,7 @@ SETTINGS = Settings(seed=1, frames=6, size=(72, 56))
 @pytest.fixture(scope="module")
 def takes():
     """Six dressed people, as they are made."""
-    return [stage(SETTINGS, VideoName("train", k, k)) for k in range(6)]
+    return [draw_take(SETTINGS, VideoName("train", k, k)) for k in range(6)]
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ def test_extreme_shapes_are_far_from_the_mean():
 
 def test_plain_people_are_the_same_people_in_one_colour(takes):
     for k, take in enumerate(takes):
-        plain = stage(dataclasses.replace(SETTINGS, plain=True), VideoName("train", k, k))
+        plain = draw_take(dataclasses.replace(SETTINGS, plain=True), VideoName("train", k, k))
         assert plain.backdrop.kind == "studio"
         np.testing.assert_array_equal(plain.motion.rotations, take.motion.rotations)
         for ours, theirs in ((plain.identity.top, take.identity.top), (plain.identity.bottom, take.identity.bottom)):
@@ -199,6 +199,6 @@ def test_plain_people_are_the_same_people_in_one_colour(takes):
 def test_cloth_colours_differ_from_their_neighbours():
     rng = np.random.default_rng(0)
     for _ in range(20):
-        first = colors.cloth(rng)
-        second = colors.cloth(rng, first)
+        first = palette.cloth(rng)
+        second = palette.cloth(rng, first)
         assert np.abs(first**0.45 - second**0.45).sum() > 0.15

@@ -18,7 +18,7 @@ from champ_jax.common.errors import InputError
 from champ_jax.common.files import atomic_path, require_space
 from champ_jax.common.parallel import end_with_parent
 from champ_jax.conditions.render import checked_size
-from champ_jax.data.synthetic.video import PARTS, Settings, VideoName, name_video, write_video
+from champ_jax.data.synthetic.one_video import PARTS, Settings, VideoName, name_video, write_video
 
 RECORD, SPLIT = "people.json", "split.json"
 

@@ -86,7 +86,7 @@ class Take:
     actions: tuple[str, ...]
 
 
-def stage(settings: Settings, name: VideoName) -> Take:
+def draw_take(settings: Settings, name: VideoName) -> Take:
     """Draws who, what and where, and puts the camera."""
     anatomy = load_anatomy()
     identity = draw_identity(_stream(settings, name.part, 0, name.identity), extreme=settings.extreme)
@@ -148,7 +148,7 @@ def write_video(settings: Settings, name: VideoName, output: str | os.PathLike) 
     Raises:
       InputError: `output` cannot be written, or the disk is full.
     """
-    take = stage(settings, name)
+    take = draw_take(settings, name)
     images, _ = draw_images(take)
     rendered = render_motion(take.motion, load_anatomy().body)
     with atomic_path(Path(output) / name.folder) as folder:
