@@ -7,12 +7,12 @@
   convert_weights.py --source=stable-diffusion-v1-5 --image_encoder=DIR --motion_module=mm_sd_v15_v2.ckpt --output=DIR
   convert_weights.py --source=v1-5-pruned.safetensors --image_encoder=DIR --output=DIR
       Stable Diffusion 1.5, as a folder of diffusers or one file, to start training: ReferenceNet and denoiser are both
-      its UNet; guidance encoders, and motion modules where none are given, are initialised.
+      its UNet; guidance encoders, and motion modules where none are given, are initialized.
 
   convert_weights.py --source=FOLDER --output=DIR
       The published files of the networks that python -m champ_jax.evaluate looks through (docs/evaluation.md).
 
-Prints a line for each part: tensors, parameters, and the file they were read from or that they were initialised.
+Prints a line for each part: tensors, parameters, and the file they were read from or that they were initialized.
 Nothing is written unless every tensor fits.
 """
 
@@ -37,9 +37,9 @@ def main(argv: Sequence[str]) -> None:
         "--conditions", default="depth,normal,semantic_map,dwpose", help="the guidance encoders to have"
     )
     parser.add_argument(
-        "--partial", action="store_true", help="initialise (or take from Stable Diffusion) what champ/ lacks"
+        "--partial", action="store_true", help="initialize (or take from Stable Diffusion) what champ/ lacks"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the initialisation")
+    parser.add_argument("--seed", type=int, default=0, help="of the initialization")
     arguments = parser.parse_args(argv)
     if evaluation_weights.find_published(arguments.source):
         converted, lacking = evaluation_weights.convert(arguments.source, arguments.output)

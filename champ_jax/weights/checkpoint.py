@@ -1,7 +1,8 @@
 """Checkpoint directories of ours: config.json and one Orbax tree of arrays a component.
 
     DIR/config.json   format, version, model (`ChampConfig.to_json`), sources (how the files it came from stored each
-                      tensor), components ({name: tensors, parameters, bytes, sha256})
+                      tensor), components ({name: tensors, parameters, bytes, sha256}), untrained ({part: where its
+                      values come from} of the parts that no training of a Champ has seen; absent: none)
     DIR/{vae,image_encoder,reference_unet,denoising_unet,guidance}/
 
 The trees are pure nested dicts whose names are the paths of the Flax state. `sha256` is over every array's name, dtype,
@@ -57,14 +58,26 @@ class Writer:
         with _quiet(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_compression=False)) as checkpointer:
             checkpointer.save(self.directory / name, args=ocp.args.PyTreeSave(arrays))
 
-    def finish(self, model: Mapping[str, Any], sources: Mapping[str, Any] | None = None) -> None:
-        """Writes config.json. `model` is ChampConfig.to_json(), `sources` what `convert` recorded of the files."""
+    def finish(
+        self,
+        model: Mapping[str, Any],
+        sources: Mapping[str, Any] | None = None,
+        untrained: Mapping[str, str] | None = None,
+    ) -> None:
+        """Writes config.json.
+
+        Args:
+          model: ChampConfig.to_json().
+          sources: how the source files stored each tensor (`convert` records it).
+          untrained: {part: where its values come from} of the parts that were not trained as parts of a Champ.
+        """
         fields = {
             "format": FORMAT,
             "version": VERSION,
             "model": model,
             "sources": sources or {},
             "components": self.components,
+            "untrained": dict(untrained or {}),
         }
         (self.directory / CONFIG).write_text(json.dumps(fields, indent=1) + "\n")
         self.finished = True
@@ -109,7 +122,7 @@ def save_checkpoint(
 
 
 def read_config(directory: str | os.PathLike) -> dict[str, Any]:
-    """The config.json of a checkpoint directory: fields format, version, model, sources, components.
+    """The config.json of a checkpoint directory: fields format, version, model, sources, components, untrained.
 
     Raises:
       InputError: the directory is no checkpoint of ours, or of a version this program does not know.
@@ -134,6 +147,9 @@ def read_config(directory: str | os.PathLike) -> dict[str, Any]:
     for field in ("model", "sources", "components"):
         if not isinstance(config.get(field), dict):
             raise InputError(f"{path}: is damaged (no field {field}); convert the weights again")
+    untrained = config.setdefault("untrained", {})  # older checkpoints do not have the field
+    if not isinstance(untrained, dict) or not all(isinstance(origin, str) for origin in untrained.values()):
+        raise InputError(f"{path}: is damaged (field untrained is not an object of texts); convert the weights again")
     return config
 
 

@@ -46,13 +46,15 @@ class Part:
       component: the network it belongs to.
       stem: the file's name in the users' tree, without suffix ('motion_module', 'guidance_encoder_depth', ...).
       names: {key: TensorName}, all of its tensors.
-      source: the file, or None where the tensors are initialised.
+      source: the file, or None where the tensors are initialized.
+      is_base: whether the file is Stable Diffusion's UNet, in place of one that was trained as part of a Champ.
     """
 
     component: str
     stem: str
     names: Mapping[str, TensorName]
     source: Source | None
+    is_base: bool = False
 
     @property
     def parameters(self) -> int:
@@ -64,10 +66,15 @@ class Part:
         return {key: self.source.infos[key].dtype.name for key in self.names if key in self.source.infos}
 
     @property
+    def untrained(self) -> str | None:
+        """Where the values come from if no training of a Champ has seen them; None for those of a Champ."""
+        return "initialized" if self.source is None else "Stable Diffusion" if self.is_base else None
+
+    @property
     def origin(self) -> str:
         """In words, where the tensors come from."""
         if self.source is None:
-            return "initialised"
+            return "initialized"
         dtypes = sorted(set(self.dtypes.values()) - {"int64", "int32"})
         return f"{self.source.path} ({', '.join(dtypes)})"
 
@@ -107,7 +114,17 @@ class Plan:
         lines = [
             f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]}".rstrip() for row in rows
         ]
+        if self.untrained:
+            lines.append(
+                f"never trained as a Champ: {', '.join(self.untrained)}. These weights are a start for training; "
+                "animate refuses them unless --config.untrained=true"
+            )
         return "\n".join([*lines, *self.notes])
+
+    @property
+    def untrained(self) -> dict[str, str]:
+        """{part: where its values come from} of the parts that no training of a Champ has seen."""
+        return {part.stem: part.untrained for part in self.parts if part.untrained is not None}
 
 
 def convert(
@@ -128,7 +145,7 @@ def convert(
     Args:
       source: Champ's `pretrained_models/` tree; or a Stable Diffusion 1.5 folder or single file, to start training:
         ReferenceNet and denoiser are then both its UNet, the guidance encoders (and the motion modules, if none are
-        given) are initialised, their last layers with zeros.
+        given) are initialized, their last layers with zeros.
       output: the directory to write or replace.
       dtype: 'float32' or 'bfloat16', of the arrays written.
       conditions: the guidance encoders to have.
@@ -164,7 +181,7 @@ def convert(
             leaves = [leaf for part in parts for leaf in _read(part, plan.config, dtype, seed, bar.update)]
             writer.add(component, unflatten(leaves))
             del leaves  # one component in memory at a time
-        writer.finish(plan.config.to_json(), {part.stem: part.record() for part in plan.parts})
+        writer.finish(plan.config.to_json(), {part.stem: part.record() for part in plan.parts}, plan.untrained)
     return plan
 
 
@@ -186,7 +203,9 @@ def make_plan(
     parts = []
     for component in COMPONENTS:
         for stem, names in files_of(component, abstract_state(component, config)).items():
-            parts.append(Part(component, stem, names, found[stem]))
+            source = found[stem]
+            is_base = stem.endswith("unet") and source is not None and source.path == layout.sd_unet
+            parts.append(Part(component, stem, names, source, is_base))
     _check(parts)
     notes = [
         f"{source.path}: {count} tensors passed over ({word})"
@@ -210,7 +229,7 @@ def abstract_state(component: str, config: ChampConfig) -> Tree:
 def _sources(
     layout: Layout, conditions: Sequence[str], partial: bool, without_motion: bool
 ) -> dict[str, Source | None]:
-    """{stem: Source}; None for what is to be initialised. Names all files that are missing."""
+    """{stem: Source}; None for what is to be initialized. Names all files that are missing."""
     for condition in conditions:
         if condition not in CONDITIONS:
             raise InputError(f"--conditions={condition}: unknown; choose from {', '.join(CONDITIONS)}")
@@ -235,7 +254,7 @@ def _sources(
     else:
         missing += [f"champ/{stem}.pth" for stem in lacking]
     if missing:
-        hint = "" if partial or not lacking else "; --partial initialises Champ's own networks where it can"
+        hint = "" if partial or not lacking else "; --partial initializes Champ's own networks where it can"
         raise InputError(f"{layout.root}: lacks {', '.join(missing)}{hint}")
 
     found: dict[str, Source | None] = {

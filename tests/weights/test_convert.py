@@ -232,9 +232,13 @@ def test_sd_and_animatediff_start_training(sd, image_encoder, tmp_path):
         assert arrays["conv_in.weight"].std() > 0.01
         assert len(arrays) == len(golden_weights.key_shapes()["guidance_encoder_depth"])
     table = plan.table()
-    assert table.count("initialised") == 4
+    assert table.count("initialized") == 4
     assert re.search(r"4 tensors passed over \(output layer", table)
     assert "mm_sd_v14.ckpt" in table
+    guidance = {f"guidance_encoder_{name}": "initialized" for name in config.conditions}
+    unets = {"reference_unet": "Stable Diffusion", "denoising_unet": "Stable Diffusion"}
+    assert read_config(tmp_path / "out")["untrained"] == unets | guidance
+    assert "never trained as a Champ: reference_unet, denoising_unet, guidance_encoder_depth" in table
 
 
 @pytest.mark.slow
@@ -261,7 +265,7 @@ def test_one_ldm_file(image_encoder, ldm_state, tmp_path):
     table = plan.table()
     for word, count in (("text encoder", 1), ("moving average of the UNet", 2), ("noise schedule", 4)):
         assert f"{count} tensors passed over ({word})" in table
-    assert len(re.findall("initialised", table)) == 5
+    assert len(re.findall("initialized", table)) == 5
 
     golden_weights.write_state(tmp_path / "odd.safetensors", {**ldm_state, "control_model.x": np.ones(2, np.float32)})
     with pytest.raises(InputError, match=r"1 unexpected \(control_model\.x\)"):
@@ -330,6 +334,18 @@ def test_two_tensors_of_one_name(tree, tmp_path):
     golden_weights.write_state(broken / "sd-vae-ft-mse/diffusion_pytorch_model.safetensors", state)
     with pytest.raises(InputError, match=r"key\.bias and .*to_k\.bias are two tensors for"):
         convert(broken, tmp_path / "out", progress=False)
+
+
+def test_a_whole_champ_is_trained(converted):
+    assert read_config(converted)["untrained"] == {}
+
+
+def test_a_checkpoint_that_does_not_say_what_is_untrained_is_read(converted, tmp_path):
+    old = copy(converted, tmp_path / "old")
+    fields = json.loads((old / "config.json").read_text())
+    del fields["untrained"]
+    (old / "config.json").write_text(json.dumps(fields))
+    assert read_config(old)["untrained"] == {}
 
 
 def test_sources_record_is_compact(converted):
