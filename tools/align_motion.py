@@ -10,7 +10,8 @@ bodies' heights, feet on the ground. docs/motion.md says when to choose otherwis
 from collections.abc import Sequence
 from pathlib import Path
 
-from champ_jax.body.alignment import CAMERAS, FITS, AlignOptions, align, frames_outside
+from champ_jax.body.alignment import CAMERAS, AlignOptions, align, frames_outside
+from champ_jax.body.cameras import FITS
 from champ_jax.body.interpolation import fill_gaps
 from champ_jax.body.mirror import mirror
 from champ_jax.body.motion import Motion, change_space

@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from champ_jax.body.cameras import project
+from champ_jax.body.cameras import FITS, fit_image_size, project
 from champ_jax.body.ground import lowest_points, rest_height, rest_pelvis
 from champ_jax.body.motion import Motion, camera_points, require_same_space
 from champ_jax.body.rotations import rotation_about
@@ -16,7 +16,6 @@ from champ_jax.body.smpl import BodyModel
 from champ_jax.common.errors import InputError
 
 CAMERAS = ("reference", "driver", "reference_parity")
-FITS = ("crop", "pad", "none")
 _MIN_DEPTH = 0.1
 _CHUNK = 32
 
@@ -137,23 +136,6 @@ def align(
             "choose a smaller scale, or camera=driver"
         )
     return aligned
-
-
-def fit_image_size(size: np.ndarray, wanted: np.ndarray, fit: str) -> tuple[np.ndarray, float]:
-    """The picture size and zoom that show a camera's picture of `size` in a picture of the `wanted` aspect.
-
-    The middle stays the middle, so that only the focal length changes.
-
-    Args:
-      fit: 'crop' fills the wanted picture, 'pad' shows all of the old one, 'none' leaves it.
-
-    Returns:
-      [W, H] int32, and the factor for the focal length.
-    """
-    if fit == "none":
-        return np.asarray(size), 1.0
-    ratios = np.asarray(wanted, np.float64) / np.asarray(size)
-    return np.asarray(wanted, np.int32), float(ratios.max() if fit == "crop" else ratios.min())
 
 
 def frames_outside(body: BodyModel, motion: Motion) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Pinhole cameras in OpenCV's convention: x right, y down, z forward; the principal point is the picture's centre."""
+"""Pinhole cameras in OpenCV's convention: x right, y down, z forward; the principal point is the picture's center."""
 
 import jax
 import jax.numpy as jnp
@@ -7,11 +7,13 @@ import numpy as np
 Array = jax.Array | np.ndarray
 
 HMR2_FOCAL, HMR2_CROP = 5000.0, 256.0
+FITS = ("crop", "pad", "none")
+_ASPECT_TOLERANCE = 0.02  # sides that were rounded to multiples of a few pixels differ by this much
 
 
 @jax.jit
 def project(points: Array, focal: Array | float, image_size: Array) -> jax.Array:
-    """Camera points in metres -> pixel coordinates: u = W/2 + f x/z, v = H/2 + f y/z; pixel (i, j) has centre +0.5.
+    """Camera points in meters -> pixel coordinates: u = W/2 + f x/z, v = H/2 + f y/z; a pixel's center is at +0.5.
 
     Args:
       points: (..., 3); z must be positive for the result to mean anything.
@@ -41,7 +43,7 @@ def weak_perspective_to_translation(
 
     Args:
       camera: (..., 3) scale s and offsets t_x, t_y, as HMR-style networks give them.
-      center: (..., 2) centre of the square crop in px of the whole picture.
+      center: (..., 2) center of the square crop in px of the whole picture.
       box_size: (...) side b of the crop in px.
       focal: (...) or scalar, px of the whole picture.
       image_size: (2,) [W, H].
@@ -54,3 +56,28 @@ def weak_perspective_to_translation(
     shift = 2 * (center - jnp.asarray(image_size) / 2) / k[..., None]
     depth = 2 * jnp.asarray(focal) / k
     return jnp.concatenate([camera[..., 1:] + shift, depth[..., None]], axis=-1)
+
+
+def differ_in_aspect(size: Array, other: Array) -> bool:
+    """Whether pictures of [W, H] `size` and `other` differ in aspect by more than rounded sides explain."""
+    (width, height), (other_width, other_height) = np.asarray(size, np.float64), np.asarray(other, np.float64)
+    return bool(abs(np.log((width * other_height) / (height * other_width))) > _ASPECT_TOLERANCE)
+
+
+def fit_image_size(size: Array, wanted: Array, fit: str) -> tuple[np.ndarray, float]:
+    """The picture size and zoom that show a camera's picture of `size` in a picture of the `wanted` aspect.
+
+    The middle stays the middle, so that only the focal length changes.
+
+    Args:
+      size: [W, H] of the camera's picture.
+      wanted: [W, H] of the other picture.
+      fit: 'crop' fills the wanted picture, 'pad' shows all of the old one, 'none' leaves it.
+
+    Returns:
+      [W, H] int32, and the factor for the focal length.
+    """
+    if fit == "none":
+        return np.asarray(size), 1.0
+    ratios = np.asarray(wanted, np.float64) / np.asarray(size)
+    return np.asarray(wanted, np.int32), float(ratios.max() if fit == "crop" else ratios.min())

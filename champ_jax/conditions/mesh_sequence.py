@@ -63,3 +63,15 @@ class MeshSequence:
             if fields[name].shape != shape:
                 raise InputError(f"{path}: {name} has shape {fields[name].shape}, it should be {shape}")
         return sequence
+
+
+def is_mesh_sequence(path: str | os.PathLike) -> bool:
+    """Whether a file is an .npz that names `vertices` and `faces`."""
+    path = Path(path)
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {"vertices.npy", "faces.npy"} <= set(archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False

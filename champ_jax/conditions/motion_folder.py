@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from champ_jax.body.cameras import differ_in_aspect
 from champ_jax.common.condition_names import CONDITIONS, MASKED
 from champ_jax.common.errors import InputError
 from champ_jax.common.media import list_images, read_image, resize_image
@@ -34,7 +35,13 @@ class MotionFolder:
     fps = None
 
     def __init__(
-        self, folder: str | os.PathLike, conditions: Sequence[str] = CONDITIONS, frames: str | None = None
+        self,
+        folder: str | os.PathLike,
+        conditions: Sequence[str] = CONDITIONS,
+        frames: str | None = None,
+        *,
+        picture_size: tuple[int, int] | None = None,
+        fit: str = "none",
     ) -> None:
         """
         Args:
@@ -42,6 +49,8 @@ class MotionFolder:
             Anything in them that is no picture is ignored.
           conditions: which ones to read.
           frames: 'a:b', a Python slice of the sorted frames; None takes all.
+          picture_size: (width, height) of the picture to animate; frames of another aspect are fitted to its aspect.
+          fit: 'crop' cuts off what is too much in the middle, 'pad' adds black, 'none' leaves the frames.
 
         Raises:
           InputError: a folder, a condition or a frame is missing (named), or `frames` lies outside.
@@ -58,6 +67,7 @@ class MotionFolder:
             warnings.warn(f"{self.folder}: {note}", stacklevel=2)
         self.names = [names[i] for i in parse_frames(frames, len(names), str(self.folder))]
         self.image_size = check_picture(self._files[kinds[0]][self.names[0]])
+        self._picture_size, self._fit = picture_size, fit
 
     def __len__(self) -> int:
         return len(self.names)
@@ -132,6 +142,8 @@ class MotionFolder:
         image = read_image(self._files[condition][name])
         if condition == MASKED:
             image = image * self._mask(name, image.shape[:2])[..., None]
+        if self._picture_size is not None:
+            image = fit_picture(image, self._picture_size, self._fit)
         return image if size is None else resize_image(image, size)
 
     def _mask(self, name: str, shape: tuple[int, int]) -> np.ndarray:
@@ -141,6 +153,28 @@ class MotionFolder:
         if mask.shape != shape:
             mask = resize_image(mask, shape[::-1], "nearest")
         return mask > mask_threshold(path.suffix.lower() == ".png")
+
+
+def fit_picture(image: np.ndarray, picture_size: tuple[int, int], fit: str) -> np.ndarray:
+    """Gives a picture (height, width, channels) another aspect, by cutting off or adding black on two sides.
+
+    Args:
+      picture_size: (width, height) that has the wanted aspect.
+      fit: 'crop', 'pad' or 'none'. Pictures of nearly that aspect are left as well.
+    """
+    height, width = image.shape[:2]
+    if fit == "none" or not differ_in_aspect((width, height), picture_size):
+        return image
+    wanted = picture_size[0] / picture_size[1]
+    if (width / height > wanted) == (fit == "crop"):
+        fitted = height, max(round(height * wanted), 1)
+    else:
+        fitted = max(round(width / wanted), 1), width
+    if fit == "crop":
+        top, left = (height - fitted[0]) // 2, (width - fitted[1]) // 2
+        return image[top : top + fitted[0], left : left + fitted[1]]
+    top, left = (fitted[0] - height) // 2, (fitted[1] - width) // 2
+    return np.pad(image, ((top, fitted[0] - height - top), (left, fitted[1] - width - left), (0, 0)))
 
 
 def index_frames(folder: Path, kinds: Sequence[str]) -> dict[str, dict[str, Path]]:

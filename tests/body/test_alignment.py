@@ -7,8 +7,8 @@ import pytest
 from bodies import random_body
 from motions import random_motion
 
-from champ_jax.body.alignment import AlignOptions, align, fit_image_size, frames_outside
-from champ_jax.body.cameras import project
+from champ_jax.body.alignment import AlignOptions, align, frames_outside
+from champ_jax.body.cameras import fit_image_size, project
 from champ_jax.body.ground import lowest_points, rest_height, rest_pelvis
 from champ_jax.body.mirror import mirror, mirrored_keypoints
 from champ_jax.body.motion import camera_points
