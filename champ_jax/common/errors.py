@@ -1,8 +1,22 @@
 """The one exception that means: the command or its input is wrong, not the program."""
 
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """A bad input, told in one line that names the file, field or frame and the mend.
 
     Entry points print it on stderr and exit with status 2 (`champ_jax.common.cli.run`).
     """
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, at most 300 characters; the name of its type where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """'a, b, c, d, e and 679 more': the first `most` names and the number of the others."""
+    names = [name if len(name) <= 120 else f"{name[:117]}..." for name in map(str, names)]
+    rest = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest

@@ -6,6 +6,7 @@ plain containers only, nothing in the file is run. Tensors are read one at a tim
 
 import contextlib
 import json
+import math
 import os
 import pickle
 import re
@@ -13,13 +14,12 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import ml_dtypes
 import numpy as np
-import safetensors
 
-from champ_jax.common.errors import InputError
+from champ_jax.common.errors import InputError, first_line, listed
 
 # Objects without arrays that PyTorch Lightning leaves beside the tensors (Stable Diffusion's own .ckpt has one); they
 # are replaced by an empty object, their code is neither imported nor run.
@@ -33,7 +33,8 @@ _SAFETENSORS_DTYPES = {
     "I64": np.int64,
     "I32": np.int32,
 }
-_AGAIN = "fetch it again"
+_LONGEST_HEADER = 100_000_000  # bytes, the format's own bound
+_AGAIN = "download it again"
 
 
 class TensorInfo(NamedTuple):
@@ -49,11 +50,22 @@ class TensorFile:
     Attributes:
       path: of the file.
       tensors: {key: TensorInfo}, keys as in the file less a wrapping `state_dict` and the prefix `module.`.
+      others: {key: what it is} of the entries that cannot be read as weights: 'of type U8', 'a number'.
+      metadata: the texts that a .safetensors file holds beside its tensors.
     """
 
-    def __init__(self, path: Path, tensors: Mapping[str, TensorInfo], read: Callable[[str], np.ndarray]):
+    def __init__(
+        self,
+        path: Path,
+        tensors: Mapping[str, TensorInfo],
+        read: Callable[[str], np.ndarray],
+        others: Mapping[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ):
         self.path = path
         self.tensors = dict(tensors)
+        self.others = dict(others or {})
+        self.metadata = dict(metadata or {})
         self._read = read
 
     def read(self, key: str) -> np.ndarray:
@@ -67,7 +79,7 @@ def open_tensors(path: str | os.PathLike) -> Iterator[TensorFile]:
 
     Raises:
       InputError: the file does not exist, is a failed download (empty, truncated, HTML, text, a Git LFS pointer), is no
-        weights file, holds anything but tensors, or is a pickle and PyTorch is not installed.
+        weights file, holds no tensors, is a pickle that would run code, or one and PyTorch is not installed.
     """
     path = Path(path)
     kind = _kind(path)
@@ -118,37 +130,80 @@ def _is_text(head: bytes) -> bool:
 
 @contextlib.contextmanager
 def _open_safetensors(path: Path) -> Iterator[TensorFile]:
-    _check_safetensors_length(path)
-    with contextlib.ExitStack() as stack:
-        try:
-            file = stack.enter_context(safetensors.safe_open(path, framework="numpy"))
-        except safetensors.SafetensorError as error:
-            raise InputError(f"{path}: is damaged ({error}); {_AGAIN}") from error
-        tensors = {}
-        for key in file.keys():  # noqa: SIM118, not a dict
-            part = file.get_slice(key)
-            name = part.get_dtype()
-            if name not in _SAFETENSORS_DTYPES:
-                raise InputError(f"{path}: {key} is of type {name}; only float64, 32, 16 and bfloat16 are supported")
-            tensors[key] = TensorInfo(tuple(part.get_shape()), np.dtype(_SAFETENSORS_DTYPES[name]))
-        keys = _without_prefix(tensors)
-        infos = {key: tensors[original] for key, original in keys.items()}
-        yield TensorFile(path, infos, lambda key: file.get_tensor(keys[key]))
+    with open(path, "rb") as file:
+        places, metadata, start = _safetensors_header(path, file)
+
+        def read(key: str) -> np.ndarray:
+            place = places[keys[key]]
+            array = np.empty(place.shape, _SAFETENSORS_DTYPES[place.dtype])
+            file.seek(start + place.begin)
+            if file.readinto(array.reshape(-1).view(np.uint8)) != array.nbytes:
+                raise InputError(f"{path}: {key} breaks off; {_AGAIN}")
+            return array
+
+        keys = _without_prefix(places)
+        infos, others = {}, {}
+        for key, original in keys.items():
+            place = places[original]
+            if place.dtype in _SAFETENSORS_DTYPES:
+                infos[key] = TensorInfo(place.shape, np.dtype(_SAFETENSORS_DTYPES[place.dtype]))
+            else:
+                others[key] = f"of type {place.dtype}"
+        yield TensorFile(path, infos, read, others, metadata)
 
 
-def _check_safetensors_length(path: Path) -> None:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = file.read(length)
+class _Place(NamedTuple):
+    """A tensor's entry in a .safetensors header; begin and end count from the end of the header."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+def _safetensors_header(path: Path, file: BinaryIO) -> tuple[dict[str, _Place], dict[str, str], int]:
+    """The entries, the metadata and the length of the header, all checked against the file's size.
+
+    The format (https://github.com/huggingface/safetensors): 8 bytes with the header's length, the header as JSON, and
+    the tensors' bytes, which follow each other without overlap or gap.
+    """
+    size = os.fstat(file.fileno()).st_size
+    length = int.from_bytes(file.read(8), "little")
+    if length > _LONGEST_HEADER:
+        raise InputError(f"{path}: has a damaged header (of {length:,} bytes); {_AGAIN}")
+    if 8 + length > size:
+        raise InputError(f"{path}: is truncated, {size:,} of at least {8 + length:,} bytes; {_AGAIN}")
     try:
-        entries = json.loads(header)
-        end = max((entry["data_offsets"][1] for key, entry in entries.items() if key != "__metadata__"), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        what = "is truncated" if len(header) < length else "has a damaged header"
-        raise InputError(f"{path}: {what}; {_AGAIN}") from error
-    if size < 8 + length + end:
-        raise InputError(f"{path}: is truncated, {size:,} of {8 + length + end:,} bytes; {_AGAIN}")
+        header = json.loads(file.read(length))
+        metadata = header.pop("__metadata__", {})
+        if not isinstance(metadata, dict):
+            raise ValueError("its metadata are no object")
+        places = {key: _safetensors_place(key, entry) for key, entry in header.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path}: has a damaged header ({first_line(error)}); {_AGAIN}") from error
+    end = 0
+    for key, place in sorted(places.items(), key=lambda item: (item[1].begin, item[1].end)):
+        if place.begin != end:
+            word = "overlaps the tensor before it" if place.begin < end else "leaves a gap before it"
+            raise InputError(f"{path}: has a damaged header ({key[:100]} {word}); {_AGAIN}")
+        end = place.end
+    if size != 8 + length + end:
+        word = "is truncated" if size < 8 + length + end else "is damaged"
+        raise InputError(f"{path}: {word}, it has {size:,} bytes, its header says {8 + length + end:,}; {_AGAIN}")
+    return places, metadata, 8 + length
+
+
+def _safetensors_place(key: str, entry: Any) -> _Place:
+    """One entry of the header; raises ValueError, KeyError or TypeError if it contradicts itself."""
+    dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    for number in (*shape, begin, end):
+        if type(number) is not int or not 0 <= number < 2**62:
+            raise ValueError(f"{key[:100]}: {str(number)[:20]} is no size")
+    if begin > end or not isinstance(dtype, str):
+        raise ValueError(f"{key[:100]} ends before it begins")
+    if dtype in _SAFETENSORS_DTYPES and math.prod(shape) * np.dtype(_SAFETENSORS_DTYPES[dtype]).itemsize != end - begin:
+        raise ValueError(f"{key[:100]}: its shape and its bytes differ")
+    return _Place(dtype, tuple(shape), begin, end)
 
 
 def _open_pickle(path: Path, kind: str) -> TensorFile:
@@ -167,10 +222,18 @@ def _open_pickle(path: Path, kind: str) -> TensorFile:
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "zip")
     except Exception as error:  # damaged bytes raise nearly anything
         raise _refusal(path, error) from error
-    tensors = _tensors(path, content)
-    keys = _without_prefix(tensors)
-    infos = {key: _torch_info(path, key, tensors[original]) for key, original in keys.items()}
-    return TensorFile(path, infos, lambda key: _to_numpy(tensors[keys[key]]))
+    entries = _entries(path, content)
+    keys = _without_prefix(entries)
+    infos, others = {}, {}
+    for key, original in keys.items():
+        found = _torch_info(entries[original])
+        if isinstance(found, TensorInfo):
+            infos[key] = found
+        else:
+            others[key] = found
+    if not infos:
+        raise InputError(f"{path}: holds no tensors, but {listed(map(str, content)) or 'nothing'}; save a state_dict")
+    return TensorFile(path, infos, lambda key: _to_numpy(entries[keys[key]]), others)
 
 
 def _check_zip(path: Path) -> None:
@@ -196,18 +259,12 @@ def _refusal(path: Path, error: Exception) -> InputError:
     return InputError(f"{path}: is truncated or damaged; {_AGAIN}")
 
 
-def _tensors(path: Path, content: Any) -> dict[str, Any]:
-    """The {key: torch.Tensor} in what a file holds: the state_dict itself, or wrapped in a dict under `state_dict`."""
-    import torch
-
+def _entries(path: Path, content: Any) -> dict[str, Any]:
+    """What a file holds by name: the state_dict itself, or one that is wrapped in a dict under `state_dict`."""
     while isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds a {type(content).__name__}, not the tensors of a state_dict by name")
-    others = [str(key) for key, value in content.items() if not isinstance(value, torch.Tensor)]
-    if others or not content:
-        what = f"has entries that are not tensors ({', '.join(others)})" if others else "holds no tensors"
-        raise InputError(f"{path}: {what}; save the bare state_dict")
     return {str(key): value for key, value in content.items()}
 
 
@@ -217,7 +274,8 @@ def _without_prefix(tensors: Mapping[str, Any]) -> dict[str, str]:
     return {key.removeprefix(prefix): key for key in tensors}
 
 
-def _torch_info(path: Path, key: str, tensor: Any) -> TensorInfo:
+def _torch_info(value: Any) -> TensorInfo | str:
+    """Shape and dtype of an entry, or what it is if it cannot be read as weights."""
     import torch
 
     dtypes = {
@@ -228,10 +286,13 @@ def _torch_info(path: Path, key: str, tensor: Any) -> TensorInfo:
         torch.int64: np.int64,
         torch.int32: np.int32,
     }
-    if tensor.layout != torch.strided or tensor.dtype not in dtypes or tensor.is_meta:
-        kind = str(tensor.dtype).removeprefix("torch.") if tensor.layout == torch.strided else str(tensor.layout)
-        raise InputError(f"{path}: {key} is of type {kind}; only float64, 32, 16 and bfloat16 are supported")
-    return TensorInfo(tuple(tensor.shape), np.dtype(dtypes[tensor.dtype]))
+    if not isinstance(value, torch.Tensor):
+        return f"not a tensor ({type(value).__name__})"
+    if value.layout != torch.strided or value.is_meta:
+        return f"of layout {value.layout}"
+    if value.dtype not in dtypes:
+        return f"of type {str(value.dtype).removeprefix('torch.')}"
+    return TensorInfo(tuple(value.shape), np.dtype(dtypes[value.dtype]))
 
 
 def _to_numpy(tensor: Any) -> np.ndarray:

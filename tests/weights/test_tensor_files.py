@@ -1,5 +1,6 @@
 """Readers: both kinds of file, failed downloads, hostile pickles."""
 
+import json
 import pickle
 import sys
 
@@ -145,18 +146,79 @@ def test_truncated(tmp_path, name, share):
         pass
 
 
+def test_entries_that_are_no_weights_are_told_apart(tmp_path):
+    """What trainers leave beside the tensors, and tensors of types that no network here has."""
+    others = {
+        "epoch": 4,
+        "animatediff_config": {"unet": {"motion": True}},
+        "note": "by me",
+        "mask": torch.zeros(2, dtype=torch.uint8),
+        "phase": torch.zeros(2, dtype=torch.complex64),
+        "sparse": torch.zeros(2, 2).to_sparse(),
+    }
+    path = save(tmp_path / "x.pth", {**TENSORS, **others})
+    check(path)
+    with open_tensors(path) as file:
+        assert set(file.others) == set(others)
+        assert file.others["epoch"] == "not a tensor (int)"
+        assert file.others["mask"] == "of type uint8"
+    save_file({**TENSORS, "mask": others["mask"]}, tmp_path / "x.safetensors", metadata={"format": "pt"})
+    check(tmp_path / "x.safetensors")
+    with open_tensors(tmp_path / "x.safetensors") as file:
+        assert file.others == {"mask": "of type U8"}
+        assert file.metadata == {"format": "pt"}
+
+
 @pytest.mark.parametrize(
     ("content", "word"),
     [
-        ({"a": torch.zeros(2), "note": "by me", "step": 4}, r"not tensors \(note, step\)"),
         ([torch.zeros(2)], "holds a list"),
         ({}, "holds no tensors"),
-        ({"a": torch.zeros(2, dtype=torch.complex64)}, "a is of type complex64"),
-        ({"a": torch.zeros(2, 2).to_sparse()}, "a is of type"),
+        ({"a": torch.zeros(2, dtype=torch.complex64)}, "holds no tensors, but a"),
+        ({"epoch": 4, "note": "by me"}, "holds no tensors, but epoch, note"),
     ],
 )
 def test_other_content(tmp_path, content, word):
     with pytest.raises(InputError, match=word), open_tensors(save(tmp_path / "x.pth", content)):
+        pass
+
+
+def header(**entries):
+    """A .safetensors file of this header and 64 bytes."""
+    text = json.dumps(entries).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(64)
+
+
+def tensor(begin, end, shape=(8,), dtype="F32"):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        ((2**40).to_bytes(8, "little") + b"{" + bytes(64), "neither"),
+        ((2**30).to_bytes(8, "little") + b"{" + bytes(64), "damaged header"),
+        (header(a=tensor(0, 32), b=tensor(16, 48)), "b overlaps"),
+        (header(a=tensor(0, 24, (6,)), b=tensor(32, 64)), "b leaves a gap"),
+        (header(a=tensor(0, 32), b=tensor(32, 96, (16,))), "truncated"),
+        (header(a=tensor(0, 32)), "is damaged, it has"),
+        (header(a=tensor(0, 64, (10**12,))), "its shape and its bytes differ"),
+        (header(a=tensor(0, 64, (2**63, 0))), "no size"),
+        (header(a=tensor(64, 0, ())), "ends before it begins"),
+        (header(a=tensor(-32, 32)), "no size"),
+        (header(a=tensor(0, 32, "8")), "no size"),
+        (header(a=tensor(0, 32, (8.0,))), "no size"),
+        (header(a=tensor(0, 32, 8)), "damaged header"),
+        (header(a=tensor(0, 64, dtype=["F32"])), "damaged header"),
+        (header(a={"dtype": "F32"}), "damaged header"),
+        (header(a=3), "damaged header"),
+        (header(__metadata__=[1]), "damaged header"),
+        ((200000).to_bytes(8, "little") + b'{"a":' * 40000, "damaged header"),
+    ],
+)
+def test_headers_that_lie(tmp_path, content, word):
+    (tmp_path / "x.safetensors").write_bytes(content)
+    with pytest.raises(InputError, match=f"x.safetensors.*{word}"), open_tensors(tmp_path / "x.safetensors"):
         pass
 
 
