@@ -4,14 +4,12 @@ Without arguments it runs on built-in inputs. docs/animate.md describes every fi
 """
 
 import copy
-import dataclasses
 import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import ml_collections
@@ -24,9 +22,7 @@ from champ_jax.common.progress import Progress
 from champ_jax.inference import builtin
 from champ_jax.inference.job import Job
 from champ_jax.inference.pipeline import ChampPipeline, check_dtype
-from champ_jax.models.champ import COMPONENTS, ChampConfig
-from champ_jax.weights import work_folder
-from champ_jax.weights.checkpoint import read_config
+from champ_jax.weights.opening import Weights, open_weights
 
 # Fields that belong to the whole command, not to a job.
 SHARED = ("weights", "dtype", "devices", "deterministic", "jobs", "quiet", "distributed", "compilation_cache")
@@ -78,42 +74,6 @@ def get_config() -> ml_collections.ConfigDict:
     return config
 
 
-@dataclasses.dataclass(frozen=True)
-class Weights:
-    """Weights that were found but not loaded.
-
-    Attributes:
-      model: its sizes and schedules.
-      identity: a hash for the record.
-      load: makes the pipeline; takes the options of `ChampPipeline`.
-    """
-
-    model: ChampConfig
-    identity: str
-    load: Callable[..., ChampPipeline]
-
-    @classmethod
-    def find(cls, path: str) -> "Weights":
-        """The weights in a converted checkpoint directory or a training work folder; the built-in ones if `path` is ''.
-
-        Raises:
-          InputError: it is neither, or lacks a part.
-        """
-        if not path:
-            return cls(builtin.config(), builtin.identity(), _load_builtin)
-        if work_folder.is_work_folder(path):
-            snapshot = work_folder.Snapshot.find(path)
-            model = snapshot.model
-            return cls(model, snapshot.identity, lambda **options: ChampPipeline(model, snapshot.load(), **options))
-        fields = read_config(path)
-        missing = [name for name in COMPONENTS if name not in fields["components"]]
-        if missing:
-            raise InputError(f"{path}: has no {missing[0]}; convert all of pretrained_models")
-        identity = "+".join(fields["components"][name]["sha256"] for name in COMPONENTS)
-        model = ChampConfig.from_json(fields["model"])
-        return cls(model, identity, lambda **options: ChampPipeline.from_checkpoint(path, **options))
-
-
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
     config, _ = cli.parse_config(argv, get_config, description=__doc__)
@@ -129,7 +89,7 @@ def _run(config: ml_collections.ConfigDict) -> int:
     if jax.process_count() > 1:
         raise InputError(f"{jax.process_count()} processes share out the jobs of --config.jobs=FILE; it names none")
     _name_output(config)
-    weights = Weights.find(config.weights)
+    weights = _find_weights(config)
     job = Job.open(config, weights.model, weights.identity)
     progress.say(f"{job.size}, {config.fps:g} fps")
     job.run(_load(weights, config, progress), progress)
@@ -139,7 +99,7 @@ def _run(config: ml_collections.ConfigDict) -> int:
 
 def _run_batch(config: ml_collections.ConfigDict, progress: Progress) -> int:
     """Runs this process's share of the jobs; 0 if all are done, 2 if only bad inputs failed, 1 otherwise."""
-    weights = Weights.find(config.weights)
+    weights = _find_weights(config)
     mine = _read_jobs(config)[jax.process_index() :: jax.process_count()]
     pipeline, jobs, failures, counts = None, [], [], {"done": 0, "skipped": 0, "failed": 0}
 
@@ -244,9 +204,10 @@ def _settle(config: ml_collections.ConfigDict) -> None:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(config.compilation_cache))
 
 
-def _load_builtin(**options: Any) -> ChampPipeline:
-    print(builtin.NOTICE, file=sys.stderr)
-    return ChampPipeline(builtin.config(), builtin.weights(), **options)
+def _find_weights(config: ml_collections.ConfigDict) -> Weights:
+    weights = open_weights(config.weights or builtin.MODEL)
+    weights.require()
+    return weights
 
 
 def _name_output(config: ml_collections.ConfigDict) -> None:
@@ -258,8 +219,11 @@ def _name_output(config: ml_collections.ConfigDict) -> None:
 
 
 def _load(weights: Weights, config: ml_collections.ConfigDict, progress: Progress) -> ChampPipeline:
+    if not config.weights:
+        print(builtin.NOTICE, file=sys.stderr)
     with progress.stage("load"):
-        return weights.load(
+        return ChampPipeline.from_weights(
+            weights,
             dtype=config.dtype,
             devices=jax.local_devices()[: config.devices or None],
             compiler_options={"xla_gpu_deterministic_ops": True} if config.deterministic else None,

@@ -62,16 +62,13 @@ def main(argv: Sequence[str]) -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--lengths", default="24,100,400,2000", help="frames of each video")
     parser.add_argument("--size", type=int, default=64, help="width and height of the pictures")
-    parser.add_argument("--weights", default="", help="a checkpoint directory; empty: the built-in tiny model")
+    parser.add_argument("--weights", default="", help="weights of any kind; empty: the built-in small model")
     options = parser.parse_args(argv)
     try:
         lengths = sorted(int(length) for length in options.lengths.split(","))
     except ValueError:
         raise InputError(f"--lengths={options.lengths}: write numbers of frames, separated by commas") from None
-    if options.weights:
-        pipeline = ChampPipeline.from_checkpoint(options.weights, devices=jax.local_devices()[:1])
-    else:
-        pipeline = ChampPipeline(builtin.config(), builtin.weights(), devices=jax.local_devices()[:1])
+    pipeline = ChampPipeline.from_checkpoint(options.weights or builtin.MODEL, devices=jax.local_devices()[:1])
     settings = Settings(width=options.size, height=options.size, steps=1)
     picture = np.zeros((options.size, options.size, 3), np.uint8)
     shape = settings.latent_shape(pipeline.config, picture.shape, 1)[1:]

@@ -5,17 +5,13 @@ was made) and people/NAME/{reference.png, motion.npz, truth.mp4}: a picture, a m
 video.
 """
 
-import hashlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from champ_jax.body.motion import Motion
 from champ_jax.body.smpl import BodyModel, load_body
 from champ_jax.common.media import read_image
-from champ_jax.models.champ import ChampConfig
-from champ_jax.weights import packed
 
 _ASSETS = Path(__file__).parents[1] / "assets"
 MODEL = _ASSETS / "model" / "model.safetensors"
@@ -28,21 +24,6 @@ NOTICE = (
     "note: no --config.weights given. The built-in model is a small demonstration trained on synthetic people at "
     "128x128; real people need Champ's weights: convert them with tools/convert_weights.py"
 )
-
-
-def config() -> ChampConfig:
-    """The sizes of the built-in model."""
-    return packed.read_model(MODEL)
-
-
-def identity() -> str:
-    """A hash of the built-in model, for records."""
-    return "built-in-" + hashlib.sha256(MODEL.read_bytes()).hexdigest()
-
-
-def weights() -> dict[str, Any]:
-    """{component: pure nested dict of arrays} of the built-in model, float32."""
-    return packed.unpack(MODEL)
 
 
 def motion() -> tuple[Motion, BodyModel]:

@@ -28,8 +28,9 @@ from champ_jax.conditions.protocol import Conditions
 from champ_jax.diffusion.windows import Windows
 from champ_jax.inference import builtin
 from champ_jax.inference.pipeline import ChampPipeline
-from champ_jax.inference.result import Animation, to_bytes
+from champ_jax.inference.result import Animation
 from champ_jax.inference.settings import Settings, check_noise
+from champ_jax.inference.stages import to_bytes
 from champ_jax.models.champ import ChampConfig
 
 # Fields of the config that do not bear on the result.

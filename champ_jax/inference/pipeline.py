@@ -35,7 +35,8 @@ from champ_jax.models.champ import COMPONENTS, ChampConfig, build_component
 from champ_jax.models.functional import PureNetwork, fill
 from champ_jax.models.keys import InitKeys
 from champ_jax.models.unet import Reference
-from champ_jax.weights.checkpoint import load_checkpoint, read_config
+from champ_jax.weights.checkpoint import check_fit
+from champ_jax.weights.opening import Weights, open_weights
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -81,6 +82,9 @@ class ChampPipeline:
           devices: to run on; None takes all of this process.
           kernels: attention kernels; None takes the recommended ones wherever they can run and XLA's elsewhere.
           compiler_options: for XLA, for example {"xla_gpu_deterministic_ops": True}.
+
+        Raises:
+          InputError: the weights are of another architecture (every misfit is named).
         """
         self.config, self.dtype = config, check_dtype(dtype)
         self.devices = list(devices or jax.local_devices())
@@ -89,24 +93,26 @@ class ChampPipeline:
         self._everywhere = NamedSharding(self._mesh, P())
         self.parameters = {}
         for name in COMPONENTS:
-            _, parameters = PureNetwork.split(abstract_network(name, config, self.dtype))
+            network = abstract_network(name, config, self.dtype)
+            check_fit(weights[name], nnx.to_pure_dict(nnx.state(network)), name)
+            _, parameters = PureNetwork.split(network)
             filled = jax.tree.map(lambda x, like: x.astype(like.dtype), fill(parameters, weights[name]), parameters)
             self.parameters[name] = jax.device_put(filled, self._everywhere)
         self._compiled: dict[tuple, Any] = {}
 
     @classmethod
-    def from_checkpoint(
-        cls, directory: str | os.PathLike, *, dtype: str = "bfloat16", **options: Any
-    ) -> "ChampPipeline":
-        """Loads a directory that tools/convert_weights.py wrote; `options` as for the constructor.
+    def from_checkpoint(cls, path: str | os.PathLike, *, dtype: str = "bfloat16", **options: Any) -> "ChampPipeline":
+        """Loads a converted checkpoint, a training work folder or a packed model; `options` as for the constructor.
 
         Raises:
-          InputError: no checkpoint, a damaged one, or one of another architecture (every misfit is named).
+          InputError: no weights, damaged ones, or ones of another architecture (every misfit is named).
         """
-        config, kind = ChampConfig.from_json(read_config(directory)["model"]), check_dtype(dtype)
-        expected = {name: nnx.to_pure_dict(nnx.state(abstract_network(name, config, kind))) for name in COMPONENTS}
-        _, weights = load_checkpoint(directory, COMPONENTS, kind, expected=expected)
-        return cls(config, weights, dtype=dtype, **options)
+        return cls.from_weights(open_weights(path), dtype=dtype, **options)
+
+    @classmethod
+    def from_weights(cls, weights: Weights, *, dtype: str = "bfloat16", **options: Any) -> "ChampPipeline":
+        """Loads weights that `open_weights` found; options and errors are those of `from_checkpoint`."""
+        return cls(weights.model, weights.load(COMPONENTS, check_dtype(dtype)), dtype=dtype, **options)
 
     def __call__(
         self,

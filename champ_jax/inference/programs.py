@@ -18,10 +18,10 @@ from jax.sharding import PartitionSpec as P
 from champ_jax.common.errors import InputError
 from champ_jax.diffusion.samplers import SAMPLERS, Memory, Path
 from champ_jax.diffusion.schedules import Schedule
+from champ_jax.inference import stages
 from champ_jax.inference.denoiser import EVERY
 from champ_jax.models.attention import AttentionKernels, check_kernel, recommended_kernels
 from champ_jax.models.champ import ChampConfig
-from champ_jax.models.clip import normalise
 from champ_jax.models.functional import PureNetwork
 from champ_jax.models.unet import Reference
 
@@ -42,9 +42,8 @@ def lower_picture_encoder(
             networks[name].bind(parameters[name])
             for name in ("image_encoder", "vae", "reference_unet", "denoising_unet")
         )
-        token = image_encoder(normalise(small))
-        latents = config.vae.scaling_factor * vae.encode(picture.astype(jnp.float32) / 127.5 - 1).mean
-        return denoiser.prepare_reference(reference_unet.bank(latents, token), token)
+        token = stages.embed_pictures(image_encoder, small)
+        return stages.read_reference(reference_unet, denoiser, stages.picture_latents(vae, picture), token)
 
     everywhere = NamedSharding(mesh, P())
     shapes = ((1, *(config.image_encoder.image_size,) * 2, 3), (1, size[1], size[0], 3))
@@ -61,7 +60,7 @@ def reference_shapes(
         reference_unet, denoiser = (
             networks[name].bind(parameters[name]) for name in ("reference_unet", "denoising_unet")
         )
-        return denoiser.prepare_reference(reference_unet.bank(latents, token), token)
+        return stages.read_reference(reference_unet, denoiser, latents, token)
 
     latents = jax.ShapeDtypeStruct((1, *latent_size(config, size), config.unet.in_channels), jnp.float32)
     token = jax.ShapeDtypeStruct((1, config.unet.cross_attention_dim), jnp.float32)
@@ -87,7 +86,7 @@ def lower_condition_encoder(
     """
 
     def local(parameters: nnx.State, frames: Mapping[str, jax.Array]) -> jax.Array:
-        return network.bind(parameters)({name: x.astype(jnp.float32) / 255 for name, x in frames.items()})
+        return stages.encode_conditions(network.bind(parameters), frames)
 
     frames = jax.ShapeDtypeStruct((chunk, size[1], size[0], 3), jnp.uint8, sharding=NamedSharding(mesh, P(EVERY)))
     run = jax.jit(_over_frames(local, mesh), out_shardings=NamedSharding(mesh, P()))
@@ -100,8 +99,7 @@ def lower_decoder(
     """Lowers (parameters, latents (chunk, h, w, 4)) -> pictures (chunk, H, W, 3) float32 in [0, 1], split likewise."""
 
     def local(parameters: nnx.State, latents: jax.Array) -> jax.Array:
-        pictures = network.bind(parameters).decode(latents / config.vae.scaling_factor)
-        return jnp.clip(pictures.astype(jnp.float32) / 2 + 0.5, 0, 1)
+        return stages.decode_latents(network.bind(parameters), latents)
 
     shape = (chunk, *latent_size(config, size), config.vae.latent_channels)
     latents = jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, P(EVERY)))

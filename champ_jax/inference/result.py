@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from champ_jax.common.media import VideoWriter, resize_image
+from champ_jax.inference.stages import to_bytes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,8 +56,3 @@ class Animation:
         with VideoWriter(path, self.fps) as writer:
             for frame in self:
                 writer.write(frame if size is None else resize_image(frame, size, "lanczos"))
-
-
-def to_bytes(frames: np.ndarray) -> np.ndarray:
-    """[0, 1] -> uint8, rounded."""
-    return np.round(255 * frames).astype(np.uint8)

@@ -124,7 +124,7 @@ def test_failing_jobs_are_told_and_do_not_stop_the_rest(batch, capfd, monkeypatc
     folder, arguments, status = batch
     assert status == 2
     assert not (folder / "bad.mp4").exists()
-    monkeypatch.setattr(ChampPipeline, "from_checkpoint", None)
+    monkeypatch.setattr(ChampPipeline, "from_weights", None)
     stamp = (folder / "8f_128_nocfg.mp4").stat().st_mtime_ns
     assert animate.main(arguments) == 2
     errors = capfd.readouterr().err
@@ -204,8 +204,8 @@ def test_bad_inputs_are_one_clear_line_before_any_compile(common, inputs, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.usefixtures("no_compile")
-def test_a_checkpoint_of_another_architecture_is_refused(golden_checkpoint, common, inputs, tmp_path):
+def test_a_checkpoint_of_another_architecture_is_refused(golden_checkpoint, common, inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr(ChampPipeline, "compile", None)
     shutil.copytree(golden_checkpoint, tmp_path / "other")
     config = json.loads((tmp_path / "other/config.json").read_text())
     config["model"]["unet"]["layers_per_block"] = 1

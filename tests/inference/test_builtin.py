@@ -10,13 +10,14 @@ from champ_jax.conditions import render_motion
 from champ_jax.inference import builtin
 from champ_jax.training.people import MODEL
 from champ_jax.weights.flat import from_components
+from champ_jax.weights.opening import open_weights
 from champ_jax.weights.packed import size_of
 
 NAMES = sorted(path.name for path in builtin.PEOPLE.iterdir() if path.is_dir())
 
 
 def test_the_model_is_the_recipes_and_small():
-    model = builtin.config()
+    model = open_weights(builtin.MODEL).model
     assert model.unet == MODEL.unet
     assert model.guidance == MODEL.guidance
     assert model.motion == MODEL.motion
@@ -26,7 +27,7 @@ def test_the_model_is_the_recipes_and_small():
 
 def test_nothing_of_the_model_is_left_at_its_start():
     """Zero convolutions have moved: stage 1 trained the guidance, stage 2 the motion modules."""
-    arrays = from_components(builtin.weights())
+    arrays = from_components(open_weights(builtin.MODEL).load())
     ends = [name for name in arrays if name.endswith(("conv_out.kernel", "temporal_transformer.proj_out.kernel"))]
     assert len(ends) > 8
     for name in ends:

@@ -16,6 +16,7 @@ from weights_trees import read_file
 from champ_jax import animate
 from champ_jax.common.errors import InputError
 from champ_jax.common.media import read_video
+from champ_jax.inference.pipeline import ChampPipeline
 from champ_jax.models.champ import ChampConfig
 from champ_jax.models.initial_values import fresh_value
 from champ_jax.training.checkpoints import Checkpoints, save_initial
@@ -92,9 +93,9 @@ def test_animate_takes_a_stage_2_run(stage2, tmp_path):
 
 
 def test_the_pipeline_holds_the_averaged_parameters(stage2):
-    run, checkpoint = (animate.Weights.find(str(path)) for path in stage2)
-    assert run.model == checkpoint.model
-    ours, theirs = (weights.load(dtype="float32").parameters for weights in (run, checkpoint))
+    run, checkpoint = (ChampPipeline.from_checkpoint(path, dtype="float32") for path in stage2)
+    assert run.config == checkpoint.config
+    ours, theirs = run.parameters, checkpoint.parameters
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 

@@ -1,0 +1,92 @@
+"""The stages of the method as pure functions of networks and arrays: no compilation, no devices, no files.
+
+Inference, training, validation and the latent cache all call these, so that each stage has one definition. A network is
+a module whose parameters are bound; bytes are uint8 in 0..255, and floating-point pictures are in [0, 1] already.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from champ_jax.models.clip import CLIPVisionTower, normalise
+from champ_jax.models.guidance import Guidance
+from champ_jax.models.unet import Reference, UNet
+from champ_jax.models.vae import VAE
+
+
+def unit_range(pictures: jax.Array) -> jax.Array:
+    """Bytes as float32 in [0, 1]; floating-point pictures, which are that already, as they are."""
+    return pictures / jnp.float32(255) if pictures.dtype == jnp.uint8 else pictures
+
+
+def encode_pictures(vae: VAE, pictures: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The VAE's posterior over the latents of pictures, not scaled: what the latent cache stores.
+
+    Args:
+      vae: the autoencoder.
+      pictures: (..., H, W, 3) bytes or floats in [0, 1].
+
+    Returns:
+      Mean and standard deviation, each (..., h, w, C) float32.
+    """
+    lead = pictures.shape[:-3]
+    posterior = vae.encode(2 * unit_range(pictures.reshape(-1, *pictures.shape[-3:])) - 1)
+    mean, deviation = (x.astype(jnp.float32) for x in (posterior.mean, jnp.exp(0.5 * posterior.logvar)))
+    return mean.reshape(*lead, *mean.shape[1:]), deviation.reshape(*lead, *deviation.shape[1:])
+
+
+def scaled_latents(
+    scaling_factor: float, mean: jax.Array, deviation: jax.Array | None = None, draw: jax.Array | None = None
+) -> jax.Array:
+    """Latents as the UNets see them, scaling_factor * (mean + deviation * draw) (Rombach et al. 2022, section 4.3.2).
+
+    Args:
+      scaling_factor: `VAEConfig.scaling_factor`.
+      mean, deviation: from `encode_pictures`.
+      draw: standard normal of their shape, which picks from the posterior; None takes the mean.
+    """
+    return scaling_factor * (mean if draw is None else mean + deviation * draw)
+
+
+def picture_latents(vae: VAE, pictures: jax.Array) -> jax.Array:
+    """Scaled latents (..., h, w, C) float32 of pictures (..., H, W, 3): the posterior's mean, nothing drawn."""
+    return scaled_latents(vae.config.scaling_factor, encode_pictures(vae, pictures)[0])
+
+
+def embed_pictures(image_encoder: CLIPVisionTower, pictures: jax.Array) -> jax.Array:
+    """CLIP embeddings (B, D) of bytes (B, S, S, 3) at the image encoder's size S."""
+    return image_encoder(normalise(pictures))
+
+
+def read_reference(reference_unet: UNet, denoising_unet: UNet, latents: jax.Array, token: jax.Array) -> Reference:
+    """What the denoiser reads of R pictures; the same for every frame and step (Champ, section 3.1).
+
+    Args:
+      reference_unet: ReferenceNet.
+      denoising_unet: the denoiser, which projects the bank to keys and values.
+      latents: (R, h, w, C) scaled latents.
+      token: (R, D) image embeddings.
+    """
+    return denoising_unet.prepare_reference(reference_unet.bank(latents, token), token)
+
+
+def encode_conditions(guidance: Guidance, conditions: Mapping[str, jax.Array]) -> jax.Array:
+    """{condition: (..., H, W, 3) bytes or floats in [0, 1]} -> features (..., h, w, C0) (Champ, section 3.3)."""
+    lead = next(iter(conditions.values())).shape[:-3]
+    features = guidance({name: unit_range(x.reshape(-1, *x.shape[-3:])) for name, x in conditions.items()})
+    return features.reshape(*lead, *features.shape[1:])
+
+
+def decode_latents(vae: VAE, latents: jax.Array) -> jax.Array:
+    """Scaled latents (..., h, w, C) -> pictures (..., H, W, 3) float32, clipped to [0, 1]."""
+    lead = latents.shape[:-3]
+    pictures = vae.decode(latents.reshape(-1, *latents.shape[-3:]) / vae.config.scaling_factor)
+    pictures = jnp.clip(pictures.astype(jnp.float32) / 2 + 0.5, 0, 1)
+    return pictures.reshape(*lead, *pictures.shape[1:])
+
+
+def to_bytes(pictures: Any) -> Any:
+    """Pictures in [0, 1], JAX's or numpy's, as uint8, rounded."""
+    return (255 * pictures).round().astype("uint8")

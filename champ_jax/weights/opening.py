@@ -1,0 +1,110 @@
+"""Weights of every kind, opened in one way: a converted checkpoint, a training work folder, a packed model."""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from champ_jax.common.errors import InputError
+from champ_jax.models.champ import COMPONENTS, ChampConfig
+from champ_jax.weights import packed, work_folder
+from champ_jax.weights.checkpoint import Tree, cast, describe, load_checkpoint, read_config
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Weights that were found; their arrays are read by `load`.
+
+    Attributes:
+      path: the directory or file.
+      model: sizes of the networks and noise schedules.
+      identity: a hash that other weights do not have.
+      components: the networks there are, of COMPONENTS, in that order.
+      sources: how the files a checkpoint was converted from stored each tensor; empty for other kinds.
+      untrained: {part: where its values come from} of the parts that no training of a Champ has seen.
+    """
+
+    path: Path
+    model: ChampConfig
+    identity: str
+    components: tuple[str, ...]
+    sources: Mapping[str, Any]
+    untrained: Mapping[str, str]
+    _digests: Mapping[str, str]
+    _read: Callable[[Sequence[str]], dict[str, Tree]]
+
+    def require(self, components: Sequence[str] = COMPONENTS) -> None:
+        """Raises InputError, naming the first, if one of `components` is not there."""
+        for name in components:
+            if name not in self.components:
+                raise InputError(f"{self.path}: has no {name}; convert all of pretrained_models")
+
+    def load(self, components: Sequence[str] | None = None, dtype: Any = None) -> dict[str, Tree]:
+        """Reads arrays.
+
+        Args:
+          components: names; None reads all there are.
+          dtype: of the floating-point arrays returned; None leaves them as stored.
+
+        Returns:
+          {component: pure nested dict of numpy arrays}, for `nnx.replace_by_pure_dict`.
+
+        Raises:
+          InputError: a component is not there, or its arrays are damaged.
+        """
+        names = self.components if components is None else tuple(components)
+        self.require(names)
+        trees = self._read(names)
+        return {name: trees[name] if dtype is None else cast(trees[name], dtype) for name in names}
+
+    def digest(self, component: str, tree: Tree) -> str:
+        """The sha256 of a component's arrays: as recorded when they were written, else of `tree`, read as stored."""
+        return self._digests.get(component) or describe(tree)["sha256"]
+
+
+def open_weights(path: str | os.PathLike) -> Weights:
+    """Finds weights and reads what they say of themselves, no arrays.
+
+    Args:
+      path: a converted checkpoint (tools/convert_weights.py), a training work folder (its newest checkpoint, averaged
+        if it keeps an average), or a packed model (a .safetensors file of tools/pack_model.py).
+
+    Raises:
+      InputError: it is none of these, or damaged.
+    """
+    path = Path(path)
+    if path.is_file():
+        return _packed(path)
+    if work_folder.is_work_folder(path):
+        return _run(path)
+    return _checkpoint(path)
+
+
+def _checkpoint(path: Path) -> Weights:
+    fields = read_config(path)
+    digests = {name: fields["components"][name]["sha256"] for name in COMPONENTS if name in fields["components"]}
+    return Weights(
+        path=path,
+        model=ChampConfig.from_json(fields["model"]),
+        identity="+".join(digests.values()),
+        components=tuple(digests),
+        sources=fields["sources"],
+        untrained=fields["untrained"],
+        _digests=digests,
+        _read=lambda names: load_checkpoint(path, names)[1],
+    )
+
+
+def _run(path: Path) -> Weights:
+    snapshot = work_folder.Snapshot.find(path)
+    return Weights(path, snapshot.model, snapshot.identity, COMPONENTS, {}, {}, {}, lambda names: snapshot.load())
+
+
+def _packed(path: Path) -> Weights:
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path}: holds no weights to open; name a folder of tools/convert_weights.py or a training's")
+    model = packed.read_model(path)
+    identity = "packed-" + hashlib.sha256(path.read_bytes()).hexdigest()
+    return Weights(path, model, identity, COMPONENTS, {}, {}, {}, lambda names: packed.unpack(path))
