@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from champ_jax.body.pickles import plain, read_arrays
 from champ_jax.common.errors import InputError
+from champ_jax.common.pickles import plain, read_arrays
 
 NUM_BETAS = 10
 SMPL_PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)

@@ -10,9 +10,9 @@ from champ_jax.body.importers import amass, gvhmr, phalp, prompthmr, reference, 
 from champ_jax.body.importers.base import Source, Track
 from champ_jax.body.importers.placement import place_before_camera
 from champ_jax.body.motion import NUM_BETAS, ROTATION_TOLERANCE, Motion
-from champ_jax.body.pickles import read_arrays
 from champ_jax.body.rotations import nearest_rotation, rotation_error
 from champ_jax.common.errors import InputError
+from champ_jax.common.pickles import read_arrays
 
 READERS = (reference, phalp, wham, tram, gvhmr, prompthmr, amass)
 DEFAULT_FPS = 30.0

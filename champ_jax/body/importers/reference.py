@@ -7,8 +7,8 @@ import numpy as np
 
 from champ_jax.body.cameras import hmr2_focal
 from champ_jax.body.importers.base import Source, Track, is_mapping_with
-from champ_jax.body.pickles import read_arrays
 from champ_jax.common.errors import InputError
+from champ_jax.common.pickles import read_arrays
 
 FORMAT = "Champ's reference implementation"
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from champ_jax.body.importers.base import Source, Track, image_size_from_center, is_mapping_with
-from champ_jax.body.pickles import read_arrays
 from champ_jax.common.errors import InputError
+from champ_jax.common.pickles import read_arrays
 
 FORMAT = "TRAM"
 

@@ -10,8 +10,8 @@ import pytest
 import scipy.sparse
 import torch
 
-from champ_jax.body.pickles import read_arrays
 from champ_jax.common.errors import InputError
+from champ_jax.common.pickles import read_arrays
 
 TREE = {
     "a": np.arange(12, dtype=np.float32).reshape(3, 4),
