@@ -23,7 +23,7 @@ from champ_jax.common.cli import parse_config, run
 from champ_jax.common.distributed import joined
 from champ_jax.common.errors import InputError
 from champ_jax.common.files import atomic_path
-from champ_jax.common.media import write_image
+from champ_jax.common.pictures import write_image
 from champ_jax.evaluation import network_weights, published, report, sheet, videos, warping
 from champ_jax.evaluation.config import get_config
 from champ_jax.evaluation.evaluator import Evaluator

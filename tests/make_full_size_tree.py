@@ -17,7 +17,7 @@ import numpy as np
 from weights_trees import LAYOUTS
 
 from champ_jax.common.cli import Parser, run
-from champ_jax.common.files import require_space
+from champ_jax.common.limits import require_space
 from champ_jax.models.champ import ChampConfig
 
 _NOISE = np.random.default_rng(0).standard_normal(2**20).astype(np.float32) / 64

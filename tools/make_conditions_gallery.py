@@ -11,7 +11,7 @@ import numpy as np
 from champ_jax.body.authored import load_authored
 from champ_jax.body.smpl import load_body
 from champ_jax.common.cli import Parser, run
-from champ_jax.common.media import write_image
+from champ_jax.common.pictures import write_image
 from champ_jax.conditions import render_motion
 from champ_jax.conditions.preview import preview
 

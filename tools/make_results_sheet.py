@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from champ_jax.common.cli import Parser, run
 from champ_jax.common.errors import InputError
-from champ_jax.common.media import list_images, read_image, write_image
+from champ_jax.common.pictures import list_images, read_image, write_image
 from champ_jax.evaluation.baselines import IMAGES
 
 _APART = 4  # px between panels

@@ -13,7 +13,8 @@ from champ_jax.body.motion import Motion
 from champ_jax.common.cli import Parser, run
 from champ_jax.common.errors import InputError
 from champ_jax.common.files import atomic_path
-from champ_jax.common.media import list_images, read_image, write_video
+from champ_jax.common.pictures import list_images, read_image
+from champ_jax.common.videos import write_video
 from champ_jax.evaluation.baselines import IMAGES, find_people
 
 
@@ -28,7 +29,7 @@ def main(argv: Sequence[str]) -> None:
         if name not in there:
             raise InputError(f"--names={name}: {options.source} holds no such video")
         video, frames = there[name], list_images(there[name] / IMAGES)
-        with atomic_path(Path(options.output) / name) as folder:
+        with atomic_path(Path(options.output) / name, folder=True) as folder:
             folder.mkdir(parents=True)
             shutil.copyfile(frames[0], folder / "reference.png")
             shutil.copyfile(video / "motion.npz", folder / "motion.npz")

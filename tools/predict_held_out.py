@@ -16,7 +16,7 @@ from champ_jax import animate
 from champ_jax.common.cli import Parser, run
 from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.files import atomic_path
-from champ_jax.common.media import list_images
+from champ_jax.common.pictures import list_images
 from champ_jax.evaluation.baselines import IMAGES, find_people, write_copies, write_nearest
 
 

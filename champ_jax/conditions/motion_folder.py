@@ -17,7 +17,7 @@ from PIL import Image
 from champ_jax.body.cameras import differ_in_aspect
 from champ_jax.common.condition_names import CONDITIONS, MASKED
 from champ_jax.common.errors import InputError
-from champ_jax.common.media import list_images, read_image, resize_image
+from champ_jax.common.pictures import list_images, read_image, resize_image
 
 _NAMED = 8  # how many missing frames a message spells out
 

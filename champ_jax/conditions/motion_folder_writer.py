@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from champ_jax.common.errors import InputError
 from champ_jax.common.files import atomic_path
-from champ_jax.common.media import VideoWriter, read_image, write_image
+from champ_jax.common.pictures import read_image, write_image
+from champ_jax.common.videos import VideoWriter
 from champ_jax.conditions.preview import preview
 from champ_jax.conditions.rendered_motion import RenderedMotion
 

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from champ_jax.common.errors import InputError
-from champ_jax.common.media import resize_image
+from champ_jax.common.pictures import resize_image
 
 
 class Conditions(Protocol):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from champ_jax.common.errors import InputError
-from champ_jax.common.media import read_image
+from champ_jax.common.pictures import read_image
 from champ_jax.conditions.motion_folder_writer import OVERVIEW, write_motion_folder, write_overview
 from champ_jax.conditions.rendered_motion import RenderedMotion
 from champ_jax.conditions.sources import open_conditions

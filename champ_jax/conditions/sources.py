@@ -11,7 +11,8 @@ from champ_jax.body.motion import Motion
 from champ_jax.body.smpl import load_body
 from champ_jax.common.condition_names import CONDITIONS, MASK
 from champ_jax.common.errors import InputError
-from champ_jax.common.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from champ_jax.common.pictures import IMAGE_SUFFIXES
+from champ_jax.common.videos import VIDEO_SUFFIXES
 from champ_jax.conditions.mesh_sequence import MeshSequence, is_mesh_sequence
 from champ_jax.conditions.motion_folder import MotionFolder, parse_frames
 from champ_jax.conditions.rendered_motion import (

@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.errors import InputError
-from champ_jax.common.files import atomic_path, require_space
+from champ_jax.common.files import atomic_path
+from champ_jax.common.limits import require_space
 from champ_jax.common.parallel import map_items
 from champ_jax.conditions.motion_folder import index_frames
 from champ_jax.data.dataset import locate

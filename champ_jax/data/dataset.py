@@ -15,7 +15,7 @@ from PIL import Image
 
 from champ_jax.common.condition_names import MASKED
 from champ_jax.common.errors import InputError
-from champ_jax.common.media import decode_image
+from champ_jax.common.pictures import decode_image
 from champ_jax.conditions.motion_folder import check_picture, index_frames, mask_threshold, natural_key
 from champ_jax.data.folders import NO_BOX, VideoFolder, find_videos, fingerprint, kinds_for, mask_box, read_boxes
 from champ_jax.data.records import VIDEOS, Video, list_parts, open_part

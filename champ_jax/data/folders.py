@@ -16,7 +16,7 @@ import numpy as np
 
 from champ_jax.common.condition_names import CONDITIONS, MASKED
 from champ_jax.common.errors import InputError
-from champ_jax.common.media import read_image
+from champ_jax.common.pictures import read_image
 from champ_jax.conditions.motion_folder import check_picture, gap_note, index_frames, mask_threshold, natural_key
 
 BOXES = "human_bbox.json"

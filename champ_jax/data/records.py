@@ -137,7 +137,7 @@ def write_part(
     """
     folder = Path(folder)
     tfds.disable_progress_bar()
-    with atomic_path(folder, replace=False) as scratch, contextlib.redirect_stdout(io.StringIO()):
+    with atomic_path(folder, folder=True, replace=False) as scratch, contextlib.redirect_stdout(io.StringIO()):
         made = builder(
             records=records, features=features, pieces=pieces, listing=listing, data_dir=scratch.parent / "tfds"
         )

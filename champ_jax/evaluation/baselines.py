@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from champ_jax.common.errors import InputError
 from champ_jax.common.files import atomic_path
-from champ_jax.common.media import list_images, read_image, write_image
+from champ_jax.common.pictures import list_images, read_image, write_image
 
 IMAGES = "images"  # a video's folder of frames
 _SIDE = 32  # pictures are compared at this size
@@ -51,7 +51,7 @@ def _small(path: Path) -> np.ndarray:
 
 
 def _write(folder: Path, frames: Sequence[Path]) -> None:
-    with atomic_path(folder) as temporary:
+    with atomic_path(folder, folder=True) as temporary:
         temporary.mkdir()
         for number, frame in enumerate(frames, 1):
             write_image(temporary / f"{number:04}.png", read_image(frame))

@@ -171,7 +171,7 @@ def convert(source: str | Path, output: str | Path) -> tuple[dict[str, list[str]
             networks[name] = [found[name, part] for part in parts]
     if not networks:
         raise InputError(f"{source}: " + "; ".join(f"{name}: {why}" for name, why in lacking.items()))
-    with atomic_path(output) as folder:
+    with atomic_path(output, folder=True) as folder:
         folder.mkdir()
         for name, paths in networks.items():
             needed = {_published_key(path) for path, _ in nnx.to_flat_state(_state(name))}

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from champ_jax.common.errors import InputError
-from champ_jax.common.media import VIDEO_SUFFIXES, list_images, read_image, read_video
+from champ_jax.common.pictures import list_images, read_image
+from champ_jax.common.videos import VIDEO_SUFFIXES, read_video
 
 # Where a training or motion folder keeps its frames, beside conditions.
 _FRAMES_FOLDER = "images"

@@ -11,7 +11,7 @@ import numpy as np
 
 from champ_jax.body.motion import Motion
 from champ_jax.body.smpl import BodyModel, load_body
-from champ_jax.common.media import read_image
+from champ_jax.common.pictures import read_image
 
 _ASSETS = Path(__file__).parents[1] / "assets"
 MODEL = _ASSETS / "model" / "model.safetensors"

@@ -19,9 +19,11 @@ import numpy as np
 from champ_jax.body.motion import Motion
 from champ_jax.body.smpl import load_body
 from champ_jax.common.errors import InputError
-from champ_jax.common.files import atomic_path, require_space
-from champ_jax.common.media import VIDEO_SUFFIXES, VideoWriter, read_image, resize_image, write_image
+from champ_jax.common.files import atomic_path
+from champ_jax.common.limits import require_space
+from champ_jax.common.pictures import read_image, resize_image, write_image
 from champ_jax.common.progress import Progress
+from champ_jax.common.videos import VIDEO_SUFFIXES, VideoWriter
 from champ_jax.conditions import MeshSequence, render_mesh_sequence, render_motion
 from champ_jax.conditions.motion_folder import MotionFolder, parse_frames
 from champ_jax.conditions.protocol import Conditions
@@ -157,7 +159,7 @@ class Job:
                 side = stack.enter_context(VideoWriter(outputs["comparison"], animation.fps))
                 writers.append(lambda number, frame, panels: side.write(_side_by_side([*panels, frame])))
             if "frames" in outputs:
-                folder = stack.enter_context(atomic_path(outputs["frames"]))
+                folder = stack.enter_context(atomic_path(outputs["frames"], folder=True))
                 folder.mkdir()
                 writers.append(
                     lambda number, frame, panels: write_image(folder / f"{number + 1:04}.png", fitted(frame))

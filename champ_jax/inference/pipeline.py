@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from champ_jax.common.errors import InputError
-from champ_jax.common.media import resize_image
+from champ_jax.common.pictures import resize_image
 from champ_jax.common.progress import Progress
 from champ_jax.conditions.protocol import ArrayConditions, Conditions
 from champ_jax.diffusion.samplers import SAMPLERS, Path

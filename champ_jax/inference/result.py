@@ -8,7 +8,8 @@ from functools import cached_property
 import jax
 import numpy as np
 
-from champ_jax.common.media import VideoWriter, resize_image
+from champ_jax.common.pictures import resize_image
+from champ_jax.common.videos import VideoWriter
 from champ_jax.inference.stages import to_bytes
 
 

@@ -20,7 +20,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from champ_jax.common.errors import InputError
-from champ_jax.common.files import require_space
+from champ_jax.common.limits import require_space
 from champ_jax.common.synchronization import wait_for_all
 from champ_jax.models.champ import ChampConfig
 from champ_jax.training.step import TrainState

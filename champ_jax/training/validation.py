@@ -13,8 +13,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from champ_jax.common.media import write_image, write_video
+from champ_jax.common.pictures import write_image
 from champ_jax.common.synchronization import Together
+from champ_jax.common.videos import write_video
 from champ_jax.diffusion.samplers import SAMPLERS
 from champ_jax.diffusion.samplers import Path as SamplingPath
 from champ_jax.diffusion.schedules import Schedule

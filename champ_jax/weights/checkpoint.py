@@ -93,7 +93,7 @@ def checkpoint_writer(directory: str | os.PathLike) -> Iterator[Writer]:
     directory = Path(directory)
     if directory.exists() and not (directory.is_dir() and _is_replaceable(directory)):
         raise InputError(f"{directory}: exists and is no checkpoint of ours; name another output or remove it")
-    with atomic_path(directory) as temporary:
+    with atomic_path(directory, folder=True) as temporary:
         temporary.mkdir()
         writer = Writer(temporary.absolute())
         yield writer

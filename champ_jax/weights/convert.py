@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.errors import InputError
-from champ_jax.common.files import require_space
+from champ_jax.common.limits import require_space
 from champ_jax.models.champ import COMPONENTS, ChampConfig, build_component
 from champ_jax.models.clip import CLIPVisionConfig
 from champ_jax.models.guidance import GuidanceConfig

@@ -10,7 +10,8 @@ import safetensors.numpy
 from tqdm import tqdm
 
 from champ_jax.common.errors import InputError
-from champ_jax.common.files import atomic_path, require_space
+from champ_jax.common.files import atomic_path
+from champ_jax.common.limits import require_space
 from champ_jax.weights.checkpoint import is_floating, load_checkpoint, read_config
 from champ_jax.weights.names import TensorName, files_of, flatten
 
@@ -82,7 +83,7 @@ def _export(
     require_space(output, int(1.05 * 4 * sum(sizes.values())))
     written: dict[str, dict[str, int]] = {}
     with (
-        atomic_path(output, replace=False) as temporary,
+        atomic_path(output, folder=True, replace=False) as temporary,
         tqdm(total=sum(sizes.values()), unit="parameter", unit_scale=True, disable=not progress) as bar,
     ):
         for component, size in sizes.items():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from champ_jax.common.media import read_image
+from champ_jax.common.pictures import read_image
 from champ_jax.conditions.maps import MAPS
 
 FOLDER = Path(__file__).parents[1] / "golden" / "conditions"

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from champ_jax.common.errors import InputError
-from champ_jax.common.media import read_image
+from champ_jax.common.pictures import read_image
 from champ_jax.conditions.motion_folder import MotionFolder, parse_frames
 
 PICTURES = Path(__file__).parent.parent / "golden" / "model" / "pictures"

@@ -14,7 +14,8 @@ from champ_jax.body.authored import load_authored
 from champ_jax.body.motion import camera_points
 from champ_jax.body.smpl import load_body
 from champ_jax.common.errors import InputError
-from champ_jax.common.media import read_image, read_video
+from champ_jax.common.pictures import read_image
+from champ_jax.common.videos import read_video
 from champ_jax.conditions import MeshSequence, render, render_mesh_sequence, render_motion
 from champ_jax.conditions.body_skeleton import body_skeleton
 from champ_jax.conditions.motion_folder import MotionFolder

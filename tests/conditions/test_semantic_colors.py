@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from champ_jax.common.media import read_image
+from champ_jax.common.pictures import read_image
 from champ_jax.conditions.colors import PART_COLORS
 from champ_jax.conditions.motion_folder import MotionFolder
 from champ_jax.conditions.semantic_colors import semantic_complaint

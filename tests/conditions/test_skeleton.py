@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from champ_jax.common.errors import InputError
-from champ_jax.common.media import read_image
+from champ_jax.common.pictures import read_image
 from champ_jax.conditions import draw_skeleton, drawing
 from champ_jax.conditions.skeleton import coco_to_openpose
 

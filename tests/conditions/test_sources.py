@@ -11,7 +11,7 @@ from PIL import Image
 
 from champ_jax.body.authored import load_authored
 from champ_jax.common.errors import InputError
-from champ_jax.common.media import read_image
+from champ_jax.common.pictures import read_image
 from champ_jax.conditions.motion_folder import MotionFolder
 from champ_jax.conditions.sources import open_conditions
 

@@ -19,7 +19,7 @@ from tiny_videos import KINDS, LENGTHS, picture, write_video
 
 from champ_jax.common.cli import run
 from champ_jax.common.errors import InputError
-from champ_jax.common.media import read_image
+from champ_jax.common.pictures import read_image
 from champ_jax.data import build
 from champ_jax.data.build import build_dataset
 from champ_jax.data.dataset import Dataset, decode, person_box

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from champ_jax.common.errors import InputError
-from champ_jax.common.media import read_image, write_image
+from champ_jax.common.pictures import read_image, write_image
 from champ_jax.evaluation.baselines import find_people, write_copies, write_nearest
 
 

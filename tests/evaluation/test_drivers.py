@@ -7,7 +7,7 @@ from champ_jax.body.ground import rest_height
 from champ_jax.body.motion import Motion
 from champ_jax.body.smpl import load_body
 from champ_jax.common.errors import InputError
-from champ_jax.common.media import write_image
+from champ_jax.common.pictures import write_image
 from tools.make_drivers import main
 
 

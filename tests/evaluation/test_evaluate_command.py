@@ -17,7 +17,7 @@ from skimage.metrics import structural_similarity
 
 from champ_jax.common import cli
 from champ_jax.common.errors import InputError
-from champ_jax.common.media import list_images, read_image, write_image
+from champ_jax.common.pictures import list_images, read_image, write_image
 from champ_jax.evaluate import main
 from champ_jax.evaluation import network_weights
 from champ_jax.evaluation import published as published_tables

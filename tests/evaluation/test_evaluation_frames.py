@@ -6,7 +6,7 @@ import pytest
 from evaluation_weights import GOLDEN
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from champ_jax.common.media import list_images, read_image
+from champ_jax.common.pictures import list_images, read_image
 from champ_jax.evaluation.frames import flicker, opencv_grey, pairwise
 from champ_jax.evaluation.warping import WarpingError
 

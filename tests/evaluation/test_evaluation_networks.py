@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from champ_jax.common.media import list_images, read_image
+from champ_jax.common.pictures import list_images, read_image
 from champ_jax.evaluation.clips import i3d_frames, resnet3d_frames
 from champ_jax.evaluation.evaluator import inception_frames
 from champ_jax.evaluation.networks.i3d import same_max_pool

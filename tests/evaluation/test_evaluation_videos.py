@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from champ_jax.common.errors import InputError
-from champ_jax.common.media import write_image, write_video
+from champ_jax.common.pictures import write_image
+from champ_jax.common.videos import write_video
 from champ_jax.evaluation.videos import find_videos, match_videos
 
 

@@ -6,7 +6,8 @@ import pytest
 from champ_jax.body.authored import load_authored
 from champ_jax.body.motion import Motion
 from champ_jax.common.errors import InputError
-from champ_jax.common.media import read_image, read_video, video_fps, write_image
+from champ_jax.common.pictures import read_image, write_image
+from champ_jax.common.videos import read_video, video_fps
 from tools.make_results_sheet import main as draw
 from tools.pack_people import main as pack
 

@@ -14,7 +14,8 @@ from PIL import Image
 
 from champ_jax import animate
 from champ_jax.common.errors import InputError
-from champ_jax.common.media import read_image, read_video, video_fps
+from champ_jax.common.pictures import read_image
+from champ_jax.common.videos import read_video, video_fps
 from champ_jax.evaluation.frames import pairwise
 from champ_jax.inference import builtin
 from champ_jax.inference.pipeline import ChampPipeline

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from champ_jax.common.errors import InputError
-from champ_jax.common.media import read_image, read_video, video_fps
+from champ_jax.common.pictures import read_image
+from champ_jax.common.videos import read_video, video_fps
 from champ_jax.conditions.motion_folder import MotionFolder
 from champ_jax.diffusion.windows import Windows
 from champ_jax.inference.pipeline import ChampPipeline

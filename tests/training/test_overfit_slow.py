@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from champ_jax.common.media import read_image
+from champ_jax.common.pictures import read_image
 from champ_jax.evaluation.frames import pairwise
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from weights_trees import read_file
 
 from champ_jax import animate
 from champ_jax.common.errors import InputError
-from champ_jax.common.media import read_video
+from champ_jax.common.videos import read_video
 from champ_jax.inference.pipeline import ChampPipeline
 from champ_jax.models.champ import ChampConfig
 from champ_jax.models.initial_values import fresh_value

@@ -15,7 +15,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from champ_jax.common.errors import InputError
-from champ_jax.common.files import atomic_path, require_space
+from champ_jax.common.files import atomic_path
+from champ_jax.common.limits import require_space
 from champ_jax.common.parallel import end_with_parent
 from champ_jax.conditions.render import checked_size
 from champ_jax.data.synthetic.one_video import PARTS, Settings, VideoName, name_video, write_video

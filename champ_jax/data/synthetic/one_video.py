@@ -151,7 +151,7 @@ def write_video(settings: Settings, name: VideoName, output: str | os.PathLike) 
     take = draw_take(settings, name)
     images, _ = draw_images(take)
     rendered = render_motion(take.motion, load_anatomy().body)
-    with atomic_path(Path(output) / name.folder) as folder:
+    with atomic_path(Path(output) / name.folder, folder=True) as folder:
         for kind in ("images", *RENDERED):
             (folder / kind).mkdir(parents=True)
         for index in range(len(images)):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from champ_jax.body.motion import Motion
 from champ_jax.common.errors import InputError
-from champ_jax.common.media import read_image
+from champ_jax.common.pictures import read_image
 from champ_jax.conditions.rendered_motion import RENDERED
 from champ_jax.data.build import build_dataset
 from champ_jax.data.pipeline import make_stage1, make_stage2

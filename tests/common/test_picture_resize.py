@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from champ_jax.common.media import read_image, resize_image
+from champ_jax.common.pictures import read_image, resize_image
 
 PICTURE = Path(__file__).parents[1] / "golden" / "model" / "pictures" / "ref.png"
 

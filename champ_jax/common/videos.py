@@ -1,94 +1,18 @@
-"""Pictures and videos in and out: Pillow and PyAV, never OpenGL or a system ffmpeg."""
+"""Videos in and out: the only place where video files are decoded and encoded (PyAV, never a system ffmpeg)."""
 
 import os
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import IO
 
 import av
 import numpy as np
-from PIL import Image
 
 from champ_jax.common.errors import InputError
 from champ_jax.common.files import atomic_path
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
-
-
-def read_image(path: str | os.PathLike, mode: str = "RGB") -> np.ndarray:
-    """Reads a picture as uint8, (H, W, 3) for mode 'RGB', (H, W) for 'L'. Transparent pixels become black.
-
-    Raises:
-      InputError: the file is missing, no picture, or broken.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    return np.asarray(decode_image(path, mode, str(path)))
-
-
-def decode_image(file: str | os.PathLike | IO[bytes], mode: str | None, name: str) -> Image.Image:
-    """Decodes a picture file, as `read_image` does, from a path or from memory.
-
-    Args:
-      file: path or opened file.
-      mode: 'RGB' or 'L'; None takes 'L' for a grey picture and 'RGB' for others.
-      name: what a message calls it.
-    """
-    try:
-        with Image.open(file) as image:
-            image.load()
-            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-                rgba = image.convert("RGBA")
-                flat = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
-                flat.alpha_composite(rgba)
-                image = flat
-            return image.convert(mode or ("L" if image.mode in ("1", "L") else "RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{name}: not a readable picture ({error})") from error
-
-
-def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
-    """Writes uint8 (H, W), (H, W, 3) or (H, W, 4) in the format of the suffix, whole or not at all."""
-    with atomic_path(path) as temporary:
-        Image.fromarray(np.ascontiguousarray(image)).save(temporary)
-
-
-def resize_image(image: np.ndarray, size: tuple[int, int], filter: str = "bicubic") -> np.ndarray:
-    """Pillow's antialiased resizing of uint8 (H, W) or (H, W, C) to size (width, height).
-
-    Rows first, then columns, rounded to 8 bit between: what Pillow does up to version 12. Version 13 takes the cheaper
-    pass first, which moves single pixels by a level.
-
-    Args:
-      image: uint8.
-      size: (width, height).
-      filter: 'bicubic', 'lanczos' or 'nearest'.
-    """
-    if image.shape[1::-1] == tuple(size):
-        return image
-    resample = Image.Resampling[filter.upper()]
-    wide = Image.fromarray(image).resize((size[0], image.shape[0]), resample)
-    return np.asarray(wide.resize(tuple(size), resample))
-
-
-def list_images(folder: str | os.PathLike) -> list[Path]:
-    """The picture files of a folder, sorted by name; anything else (.DS_Store, an .mp4) is ignored.
-
-    Raises:
-      InputError: `folder` is missing or no folder.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
 
 
 def read_video(path: str | os.PathLike) -> Iterator[np.ndarray]:
