@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from champ_jax.body.fields import Field, read_fields
 from champ_jax.common.errors import InputError
 from champ_jax.common.pickles import plain, read_arrays
+from champ_jax.common.ranges import Number
 
 NUM_BETAS = 10
 SMPL_PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
@@ -27,6 +29,26 @@ _HAND_JOINTS = {52: (25, 40), 55: (28, 43)}  # left and right middle1
 _FACE_VERTICES = {6890: (332, 6260, 2800, 4071, 583), 10475: (9120, 9929, 9448, 616, 6)}
 
 
+_WEIGHT_TOLERANCE = 0.05
+
+_INDEX = Number(minimum=0)
+FIELDS = {
+    "v_template": Field(("vertices", 3), np.float32, Number(minimum=-1000, maximum=1000)),
+    "weights": Field(("vertices", "joints"), np.float32, Number(minimum=-1, maximum=2)),
+    "shapedirs": Field(("vertices", 3, "betas"), np.float32),
+    "posedirs": Field(("vertices", 3, "pose"), np.float32),
+    "J_regressor": Field(("joints", "vertices"), np.float32),
+    "kintree_table": Field((2, "joints"), np.int64),
+    "f": Field(("faces", 3), np.int32, _INDEX),
+    "face_vertices": Field((5, "points"), np.int32, _INDEX, optional=True),
+    "face_weights": Field((5, "points"), np.float32, optional=True),
+    "vt": Field(("uvs", 2), np.float32, optional=True),
+    "ft": Field(("faces", 3), np.int32, _INDEX, optional=True),
+    "space": Field((), str, reshape=True, optional=True),
+}
+"""What a body file in SMPL's form holds."""
+
+
 def read_body(path: str | os.PathLike) -> dict[str, Any]:
     """Reads a body file into the fields of `champ_jax.body.smpl.BodyModel`, without `parts`.
 
@@ -36,75 +58,53 @@ def read_body(path: str | os.PathLike) -> dict[str, Any]:
     data = read_arrays(path)
     if not isinstance(data, dict):
         raise InputError(f"{path}: is no body file (holds a {type(data).__name__}, not named arrays)")
-    names = {"v_template", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table", "f"}
-    missing = sorted(names - set(data))
+    missing = sorted({name for name, field in FIELDS.items() if not field.optional} - set(data))
     if missing:
         raise InputError(f"{path}: is no body file in SMPL's form, it lacks {', '.join(missing)}")
-    values = {name: _numbers(path, name, data[name]) for name in names}
-    arrays: dict[str, Any] = {
-        name: values[name].astype(np.float32)
-        for name in ("v_template", "shapedirs", "posedirs", "J_regressor", "weights")
-    }
-    arrays["faces"] = values["f"].astype(np.int32)
-    parents = values["kintree_table"].reshape(-1, values["weights"].shape[-1])[0].astype(np.int64)
-    _check_shapes(path, arrays, parents)
-    arrays["shapedirs"] = arrays["shapedirs"][..., :NUM_BETAS]
+    values: dict[str, Any] = read_fields(str(path), _without_stand_ins(path, data), FIELDS)
+    parents = values.pop("kintree_table")[0]
+    _check(path, values, parents)
+    values["shapedirs"] = values["shapedirs"][..., :NUM_BETAS]
     joints = len(parents)
     if joints != len(SMPL_PARENTS):
-        _reduce(arrays, joints)
+        _reduce(values, joints)
     elif tuple(parents[1:]) != SMPL_PARENTS[1:]:
         raise InputError(f"{path}: kintree_table is not SMPL's tree of 24 joints")
-    arrays["parents"] = SMPL_PARENTS
     # SMPL-H has SMPL's mesh and shape space, SMPL-X its own.
-    arrays["space"] = str(data.get("space", "smplx" if joints == 55 else "smpl"))
-    if "face_vertices" in data:
-        arrays["face_vertices"] = _numbers(path, "face_vertices", data["face_vertices"]).astype(np.int32)
-        arrays["face_weights"] = _numbers(path, "face_weights", data["face_weights"]).astype(np.float32)
-    else:
-        known = _FACE_VERTICES.get(len(arrays["v_template"]))
-        arrays["face_vertices"] = np.array(known, np.int32)[:, None] if known else np.zeros((5, 0), np.int32)
-        arrays["face_weights"] = np.ones(arrays["face_vertices"].shape, np.float32)
-    if "vt" in data and "ft" in data:
-        arrays["uvs"] = _numbers(path, "vt", data["vt"]).astype(np.float32)
-        arrays["uv_faces"] = _numbers(path, "ft", data["ft"]).astype(np.int32)
-    return arrays
+    space = str(values.get("space", "smplx" if joints == 55 else "smpl"))
+    values |= {"faces": values.pop("f"), "parents": SMPL_PARENTS, "space": space}
+    if "face_vertices" not in values or "face_weights" not in values:
+        known = _FACE_VERTICES.get(len(values["v_template"]))
+        values["face_vertices"] = np.array(known, np.int32)[:, None] if known else np.zeros((5, 0), np.int32)
+        values["face_weights"] = np.ones(values["face_vertices"].shape, np.float32)
+    uvs, uv_faces = values.pop("vt", None), values.pop("ft", None)
+    return values if uvs is None or uv_faces is None else values | {"uvs": uvs, "uv_faces": uv_faces}
 
 
-def _numbers(path: str | os.PathLike, name: str, value: Any) -> np.ndarray:
+def _without_stand_ins(path: str | os.PathLike, data: dict[str, Any]) -> dict[str, Any]:
+    """The fields that a body needs, with the arrays that objects of chumpy hold."""
     try:
-        array = np.asarray(plain(value))
+        return {name: plain(data[name]) for name in FIELDS if name in data}
     except pickle.UnpicklingError as error:
-        raise InputError(f"{path}: {name} is {error}") from error
-    if array.dtype.kind not in "fiu":
-        raise InputError(f"{path}: {name} holds no numbers")
-    if not np.isfinite(array).all():
-        raise InputError(f"{path}: {name} holds a number that is not finite")
-    return array
+        raise InputError(f"{path}: holds {error}") from error
 
 
-def _check_shapes(path: str | os.PathLike, arrays: dict[str, np.ndarray], parents: np.ndarray) -> None:
-    joints, vertices = len(parents), len(arrays["v_template"])
+def _check(path: str | os.PathLike, values: dict[str, np.ndarray], parents: np.ndarray) -> None:
+    """Refuses what the schema cannot say: sizes that depend on one another, indices and sums."""
+    joints, vertices = len(parents), len(values["v_template"])
     if joints not in (len(SMPL_PARENTS), *_REDUCE):
         raise InputError(f"{path}: has {joints} joints; bodies of 24 (SMPL), 52 (SMPL-H) and 55 (SMPL-X) are read")
-    shapes: dict[str, tuple[int | None, ...]] = {
-        "v_template": (vertices, 3),
-        "shapedirs": (vertices, 3, None),
-        "posedirs": (vertices, 3, None),
-        "J_regressor": (joints, vertices),
-        "weights": (vertices, joints),
-        "faces": (None, 3),
-    }
-    for name, shape in shapes.items():
-        have = arrays[name].shape
-        if len(have) != len(shape) or any(want not in (None, size) for want, size in zip(shape, have, strict=True)):
-            wanted = ", ".join("any" if size is None else str(size) for size in shape)
-            raise InputError(f"{path}: {name} has shape {have}, it should be ({wanted})")
-    if arrays["shapedirs"].shape[-1] < NUM_BETAS:
-        raise InputError(f"{path}: has {arrays['shapedirs'].shape[-1]} shape directions, {NUM_BETAS} are needed")
-    if arrays["posedirs"].shape[-1] not in (0, 9 * (joints - 1)):
-        raise InputError(f"{path}: posedirs has {arrays['posedirs'].shape[-1]} columns, not {9 * (joints - 1)}")
-    if arrays["faces"].size and not 0 <= arrays["faces"].min() <= arrays["faces"].max() < vertices:
-        raise InputError(f"{path}: f names a vertex outside 0..{vertices - 1}")
+    if values["shapedirs"].shape[-1] < NUM_BETAS:
+        raise InputError(f"{path}: has {values['shapedirs'].shape[-1]} shape directions, {NUM_BETAS} are needed")
+    if values["posedirs"].shape[-1] not in (0, 9 * (joints - 1)):
+        raise InputError(f"{path}: posedirs has {values['posedirs'].shape[-1]} columns, not {9 * (joints - 1)}")
+    for name, points in (("f", vertices), ("face_vertices", vertices), ("ft", len(values.get("vt", ())))):
+        if name in values and values[name].max(initial=0) >= max(points, 1):
+            raise InputError(f"{path}: {name} names a vertex outside 0..{points - 1}")
+    sums = values["weights"].sum(axis=1)
+    if np.abs(sums - 1).max(initial=0) > _WEIGHT_TOLERANCE:
+        vertex = int(np.abs(sums - 1).argmax())
+        raise InputError(f"{path}: the weights of vertex {vertex} sum to {sums[vertex]:.3g}, expected 1")
 
 
 def _reduce(arrays: dict[str, np.ndarray], joints: int) -> None:

@@ -3,9 +3,10 @@
 import dataclasses
 
 import numpy as np
+from scipy.spatial.transform import Rotation, Slerp
 
+from champ_jax.body.fields import FPS, check_frame_count
 from champ_jax.body.motion import Motion
-from champ_jax.body.rotations import slerp
 from champ_jax.common.errors import InputError
 
 
@@ -25,7 +26,7 @@ def fill_gaps(motion: Motion, longest: int) -> tuple[Motion, list[str]]:
         raise InputError(f"the longest gap to fill is {longest} frames, it should be 0 or more")
     times = np.arange(len(motion), dtype=np.float64)
     valid, lines = motion.valid.copy(), []
-    for first, last in runs(~motion.valid):
+    for first, last in find_runs(~motion.valid):
         where = f"frame {first}" if first == last else f"frames {first} to {last}"
         inside = first > 0 and last < len(motion) - 1
         if inside and last - first < longest:
@@ -47,11 +48,11 @@ def resample(motion: Motion, fps: float) -> Motion:
     """The motion at another frame rate; a new frame is valid where the old frames around it are.
 
     Raises:
-      InputError: `fps` is not positive.
+      InputError: `fps` is no frame rate, or gives more frames than a motion may have.
     """
-    if not fps > 0:
-        raise InputError(f"fps is {fps}, it should be positive")
+    FPS.check("fps", fps)
     count = int(np.floor((len(motion) - 1) / motion.fps * fps + 1e-6)) + 1
+    check_frame_count(f"{fps:g} frames per second", count)
     times = np.arange(count) * (motion.fps / fps)
     sampled = _sample(motion, times)
     below = np.floor(times + 1e-6).astype(int)
@@ -62,9 +63,9 @@ def resample(motion: Motion, fps: float) -> Motion:
 def _sample(motion: Motion, times: np.ndarray) -> Motion:
     """The motion at fractional frame numbers, interpolated between the nearest valid frames."""
     known = np.flatnonzero(motion.valid)
-    after = np.clip(np.searchsorted(known, times), 0, len(known) - 1)
-    before = np.clip(np.searchsorted(known, times, side="right") - 1, 0, len(known) - 1)
-    left, right = known[before], known[after]
+    times = np.clip(times, known[0], known[-1])
+    left = known[np.searchsorted(known, times, side="right") - 1]
+    right = known[np.searchsorted(known, times)]
     span = right - left
     fraction = np.where(span > 0, (times - left) / np.maximum(span, 1), 0.0)
 
@@ -72,7 +73,6 @@ def _sample(motion: Motion, times: np.ndarray) -> Motion:
         weight = fraction.reshape(-1, *[1] * (values.ndim - 1))
         return (values[left] * (1 - weight) + values[right] * weight).astype(np.float32)
 
-    rotations = motion.rotations.astype(np.float64)
     keypoints = None
     if motion.keypoints is not None:
         keypoints = line(motion.keypoints)
@@ -80,7 +80,7 @@ def _sample(motion: Motion, times: np.ndarray) -> Motion:
         keypoints[..., 2] = np.where(span[:, None] > 0, np.minimum(scores[left], scores[right]), scores[left])
     return dataclasses.replace(
         motion,
-        rotations=slerp(rotations[left], rotations[right], fraction[:, None]).astype(np.float32),
+        rotations=_interpolate_rotations(known, motion.rotations[known], times),
         translation=line(motion.translation),
         focal=line(motion.focal),
         valid=np.ones(len(times), bool),
@@ -88,7 +88,15 @@ def _sample(motion: Motion, times: np.ndarray) -> Motion:
     )
 
 
-def runs(mask: np.ndarray) -> list[tuple[int, int]]:
+def _interpolate_rotations(known: np.ndarray, rotations: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Rotations (n, J, 3, 3) of the frames `known`, at `times` between them, on shortest paths of constant speed."""
+    if len(known) == 1:
+        return np.repeat(rotations, len(times), axis=0)
+    joints = [Slerp(known, Rotation.from_matrix(joint))(times).as_matrix() for joint in np.swapaxes(rotations, 0, 1)]
+    return np.stack(joints, axis=1).astype(np.float32)
+
+
+def find_runs(mask: np.ndarray) -> list[tuple[int, int]]:
     """First and last index of each run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
     return [(int(first), int(end) - 1) for first, end in zip(edges[::2], edges[1::2])]

@@ -2,21 +2,37 @@
 
 import dataclasses
 import os
-import zipfile
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
 
+from champ_jax.body.fields import BETA, FOCAL, FPS, METERS, SIDE, Field, read_fields, to_array
 from champ_jax.body.rotations import rotation_error
 from champ_jax.body.smpl import NUM_JOINTS, BodyModel, smpl
 from champ_jax.common.errors import InputError
 from champ_jax.common.files import atomic_path
+from champ_jax.common.pickles import read_arrays
 
 SPACES = ("smpl", "smplx", "open")
 NUM_KEYPOINTS = 134
 NUM_BETAS = 10
 ROTATION_TOLERANCE = 1e-3
+
+FIELDS = {
+    "rotations": Field(("frames", NUM_JOINTS, 3, 3), np.float32),
+    "betas": Field((NUM_BETAS,), np.float32, BETA),
+    "translation": Field(("frames", 3), np.float32, METERS),
+    "focal": Field(("frames",), np.float32, FOCAL),
+    "image_size": Field((2,), np.int32, SIDE),
+    "fps": Field((), np.float64, FPS, reshape=True),
+    "valid": Field(("frames",), bool),
+    "body": Field((), str, reshape=True),
+    "keypoints": Field(("frames", NUM_KEYPOINTS, 3), np.float32, METERS, optional=True),
+}
+"""What motion.npz holds."""
+
 # Where the pelvis joint lies in each body's mean rest shape, metres. Translations are relative to it.
 MEAN_PELVIS = {"smpl": (-0.0018, -0.2233, 0.0282), "smplx": (0.0031, -0.3514, 0.0120), "open": (0.0, 0.0, 0.0)}
 
@@ -86,25 +102,20 @@ class Motion:
         Raises:
           InputError: as `validate`; `source` begins the message.
         """
-        try:
-            rotations = np.asarray(rotations, np.float32)
-            frames = len(rotations) if rotations.ndim else 0
-            focal = np.asarray(focal, np.float32)
-            motion = cls(
-                rotations=rotations,
-                betas=np.asarray(betas, np.float32),
-                translation=np.asarray(translation, np.float32),
-                focal=np.full(frames, focal) if focal.ndim == 0 else focal,
-                image_size=np.rint(np.asarray(image_size, np.float64)).astype(np.int32),
-                fps=float(np.asarray(fps)),
-                valid=np.ones(frames, bool) if valid is None else np.asarray(valid).astype(bool),
-                body=str(body),
-                keypoints=None if keypoints is None else np.asarray(keypoints, np.float32),
-            )
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{source}: holds something that is no array of numbers ({error})") from error
-        motion.validate(source)
-        return motion
+        focal = to_array(source, "focal", focal)
+        frames = len(rotations) if np.ndim(rotations) else 0
+        fields = {
+            "rotations": rotations,
+            "betas": betas,
+            "translation": translation,
+            "focal": np.full(frames, focal) if focal.ndim == 0 else focal,
+            "image_size": np.rint(to_array(source, "image_size", image_size)),
+            "fps": fps,
+            "valid": np.ones(frames, bool) if valid is None else valid,
+            "body": body,
+            "keypoints": keypoints,
+        }
+        return cls._checked(source, fields)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Motion":
@@ -113,15 +124,24 @@ class Motion:
         Raises:
           InputError: no such file, not an npz, missing fields, or as `validate`.
         """
-        fields = _read_npz(Path(path))
-        names = {field.name for field in dataclasses.fields(cls)}
-        missing = sorted(names - {"keypoints"} - set(fields))
+        fields = read_arrays(path)
+        if not isinstance(fields, dict):
+            raise InputError(f"{path}: is no motion.npz; tools/import_motion.py makes one from other programs' files")
+        missing = sorted({name for name, field in FIELDS.items() if not field.optional} - set(fields))
         if missing:
             raise InputError(
                 f"{path}: is no motion.npz, it lacks {', '.join(missing)}; "
                 "tools/import_motion.py makes one from other programs' files"
             )
-        return cls.create(**{name: fields[name] for name in names & set(fields)}, source=str(path))
+        return cls._checked(str(path), fields)
+
+    @classmethod
+    def _checked(cls, source: str, fields: Mapping[str, Any]) -> "Motion":
+        """The motion of these fields, each brought to its dtype."""
+        arrays: dict[str, Any] = read_fields(source, fields, FIELDS)
+        motion = cls(**arrays | {"fps": float(arrays["fps"]), "body": str(arrays["body"])})
+        motion._check_values(source)
+        return motion
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes motion.npz, whole or not at all.
@@ -141,38 +161,14 @@ class Motion:
           InputError: the first thing wrong: zero frames, a shape, a number that is not finite, a matrix that is no
             rotation (with its distance), an unknown body; the first bad frame is named.
         """
-        frames = len(self.rotations) if self.rotations.ndim else 0
-        if not frames:
-            raise InputError(f"{source}: the motion has no frames")
-        shapes: dict[str, tuple[int, ...]] = {
-            "rotations": (frames, NUM_JOINTS, 3, 3),
-            "betas": (10,),
-            "translation": (frames, 3),
-            "focal": (frames,),
-            "image_size": (2,),
-            "valid": (frames,),
-            "keypoints": (frames, NUM_KEYPOINTS, 3),
-        }
-        for name, shape in shapes.items():
-            value = getattr(self, name)
-            if value is not None and value.shape != shape:
-                raise InputError(f"{source}: {name} has shape {value.shape}, it should be {shape}")
+        read_fields(source, vars(self), FIELDS)
+        self._check_values(source)
+
+    def _check_values(self, source: str) -> None:
         if self.body not in SPACES:
             raise InputError(f"{source}: unknown body '{self.body}', it should be one of {', '.join(SPACES)}")
-        if not (np.isfinite(self.fps) and self.fps > 0):
-            raise InputError(f"{source}: fps is {self.fps}, it should be positive")
-        if (self.image_size < 1).any():
-            raise InputError(f"{source}: image_size is {self.image_size.tolist()}, it should be [width, height] in px")
-        if not np.isfinite(self.betas).all():
-            raise InputError(f"{source}: betas hold a number that is not finite")
         if not self.valid.any():
             raise InputError(f"{source}: no frame is valid, there is no motion to use")
-        for name in ("rotations", "translation", "focal", "keypoints"):
-            value = getattr(self, name)
-            if value is not None:
-                finite = np.isfinite(value).reshape(frames, -1).all(axis=1)
-                _first_bad(source, ~finite & self.valid, f"{name} holds a number that is not finite")
-        _first_bad(source, (self.focal <= 0) & self.valid, "focal is not positive")
         with np.errstate(all="ignore"):
             error = rotation_error(self.rotations.astype(np.float64))
         bad = ~(error < ROTATION_TOLERANCE) & self.valid[:, None]
@@ -231,18 +227,3 @@ def camera_points(body: BodyModel, motion: Motion) -> tuple[jax.Array, jax.Array
     """
     require_same_space(motion, body)
     return _pose(body, motion.betas, motion.rotations, motion.translation)
-
-
-def _first_bad(source: str, bad: np.ndarray, what: str) -> None:
-    if bad.any():
-        raise InputError(f"{source}: frame {int(np.argmax(bad))}: {what}")
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise InputError(f"{path}: is no readable motion.npz ({error})") from error

@@ -5,16 +5,15 @@ import math
 
 import numpy as np
 
-from champ_jax.body.interpolation import runs
+from champ_jax.body.interpolation import find_runs
 from champ_jax.body.motion import Motion
-from champ_jax.body.rotations import (
-    axis_angle_to_matrix,
-    matrix_to_axis_angle,
-    nearest_rotation,
-)
-from champ_jax.common.errors import InputError
+from champ_jax.body.rotations import axis_angle_to_matrix, matrix_to_axis_angle, nearest_rotation
+from champ_jax.common.ranges import Number
 
 VISIBLE = 0.3
+
+STRENGTH = Number(minimum=0, maximum=50)
+"""Standard deviations in frames that a motion can be smoothed by; the time it takes grows with the square."""
 
 
 def smooth(motion: Motion, strength: float) -> Motion:
@@ -28,10 +27,9 @@ def smooth(motion: Motion, strength: float) -> Motion:
     visible (score above 0.3); scores stay.
 
     Raises:
-      InputError: `strength` is negative or not finite.
+      InputError: `strength` is outside of `STRENGTH`.
     """
-    if not (math.isfinite(strength) and strength >= 0):
-        raise InputError(f"the smoothing strength is {strength} frames, it should be 0 or more")
+    STRENGTH.check("smooth", strength)
     if strength == 0:
         return motion
     # A step with weight w on each neighbour has variance 2 w; w <= 1/4 keeps it a low pass at every frequency.
@@ -40,7 +38,7 @@ def smooth(motion: Motion, strength: float) -> Motion:
     rotations = motion.rotations.astype(np.float64)
     translation = motion.translation.astype(np.float64)
     keypoints = None if motion.keypoints is None else motion.keypoints.astype(np.float64)
-    for first, last in runs(motion.valid):
+    for first, last in find_runs(motion.valid):
         run = slice(first, last + 1)
         rotations[run] = _flow_rotations(nearest_rotation(rotations[run]), steps, weight)
         translation[run] = _flow_points(translation[run], np.ones(last - first + 1, bool), steps, weight)

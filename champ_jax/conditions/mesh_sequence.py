@@ -7,7 +7,20 @@ from pathlib import Path
 
 import numpy as np
 
+from champ_jax.body.fields import FOCAL, METERS, SIDE, Field, read_fields
 from champ_jax.common.errors import InputError
+from champ_jax.common.pickles import read_arrays
+from champ_jax.common.ranges import Number
+
+FIELDS = {
+    "vertices": Field(("frames", "vertices", 3), np.float32, METERS),
+    "faces": Field(("faces", 3), np.int32, Number(minimum=0)),
+    "parts": Field(("vertices",), np.int32, Number(minimum=0, maximum=23)),
+    "translation": Field(("frames", 3), np.float32, METERS),
+    "focal": Field(("frames",), np.float32, FOCAL),
+    "image_size": Field((2,), np.int32, SIDE),
+}
+"""What mesh_sequence.npz holds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,31 +51,14 @@ class MeshSequence:
         """Reads mesh_sequence.npz.
 
         Raises:
-          InputError: no such file, not an npz, a field is missing or does not fit the others.
+          InputError: no such file, not an npz, or a field is missing, does not fit the others or holds bad values.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise InputError(f"{path}: no such file")
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                fields = {field.name: archive[field.name] for field in dataclasses.fields(cls)}
-        except KeyError as error:
-            raise InputError(f"{path}: {error.args[0]}") from error
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-            raise InputError(f"{path}: is no readable mesh_sequence.npz ({error})") from error
-        sequence = cls(**fields)
-        frames = len(sequence.vertices) if sequence.vertices.ndim else 0
-        if not frames:
-            raise InputError(f"{path}: the sequence has no frames")
-        for name, shape in (
-            ("vertices", (frames, len(sequence.parts) if sequence.parts.ndim else 0, 3)),
-            ("translation", (frames, 3)),
-            ("focal", (frames,)),
-            ("image_size", (2,)),
-        ):
-            if fields[name].shape != shape:
-                raise InputError(f"{path}: {name} has shape {fields[name].shape}, it should be {shape}")
-        return sequence
+        arrays = read_fields(str(path), read_arrays(path), FIELDS)
+        if arrays["faces"].max(initial=0) >= len(arrays["parts"]):
+            raise InputError(
+                f"{path}: faces name vertex {arrays['faces'].max()}, there are {len(arrays['parts'])} vertices"
+            )
+        return cls(**arrays)
 
 
 def is_mesh_sequence(path: str | os.PathLike) -> bool:

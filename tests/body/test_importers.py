@@ -85,6 +85,25 @@ def test_reference_group(tmp_path, focal):
     assert any("turned back" in note for note in notes) == (focal == "beside")
 
 
+@pytest.mark.parametrize("name", ["ref-01.npy", "person.npy", "²²².npy", "frame_0007.npy"])
+def test_a_frame_is_read_by_any_name(tmp_path, name):
+    write_reference_frames(tmp_path / "smpl")
+    (tmp_path / "smpl" / "0000.npy").rename(tmp_path / name)
+    motion, _ = import_motion(tmp_path / name)
+    np.testing.assert_allclose(motion.translation, WALK[:1], atol=1e-5)
+
+
+def test_folders_of_frames_with_other_names_and_of_a_group_file(tmp_path):
+    write_reference_frames(tmp_path / "smpl")
+    for path in sorted((tmp_path / "smpl").iterdir()):
+        path.rename(path.with_name(f"frame_{path.name}"))
+    check(import_motion(tmp_path / "smpl")[0])
+    group = {"smpl": np.array([smpls(frame) for frame in range(FRAMES)], dtype=object), "camera": WALK}
+    (tmp_path / "group").mkdir()
+    np.savez(tmp_path / "group" / "smpls_group.npz", **group)
+    check(import_motion(tmp_path / "group", image_size=SIZE)[0])
+
+
 def test_unnormalised_rotations_are_mended_and_said(tmp_path):
     group = {"smpl": np.array([smpls(frame) for frame in range(FRAMES)], dtype=object), "camera": WALK}
     for frame in group["smpl"]:
@@ -125,6 +144,10 @@ def test_phalp(tmp_path, compress):
     np.testing.assert_allclose(other.translation[:2], WALK[:2] + 1)
     with pytest.raises(InputError, match=r"no person 9; it has 2 \(5 frames\), 1 \(2 frames\)"):
         import_motion(tmp_path / "demo.pkl", person="9")
+    joined, notes = import_motion(tmp_path / "demo.pkl", person="1,2")
+    assert joined.valid.all()
+    np.testing.assert_allclose(joined.translation, np.concatenate([WALK[:2] + 1, WALK[2:]]), atol=1e-5)
+    assert any("2 frames show several of 1, 2" in note for note in notes)
 
 
 def test_wham(tmp_path):
@@ -185,6 +208,12 @@ def test_gvhmr(tmp_path):
     check(motion, hands=False)
     np.testing.assert_allclose(motion.focal, 500)
     assert (motion.body, motion.fps) == ("smplx", 30)
+    torch.save({"smpl_params_incam": body}, tmp_path / "r.pt")
+    with pytest.raises(InputError, match=r"give --image_size"):
+        import_motion(tmp_path / "r.pt")
+    with pytest.raises(InputError, match=r"give --focal"):
+        import_motion(tmp_path / "r.pt", image_size=SIZE)
+    check(import_motion(tmp_path / "r.pt", image_size=SIZE, focal=500)[0], hands=False)
 
 
 @pytest.mark.parametrize("form", ["rotmat", "pose"])
@@ -269,7 +298,7 @@ def test_bad_values_name_file_and_frame(tmp_path):
     data = np.load(tmp_path / "smpl/0003.npy", allow_pickle=True).item()
     data["cam_t"] = [np.array([0, np.nan, 1], np.float32)]
     np.save(tmp_path / "smpl/0003.npy", data)
-    with pytest.raises(InputError, match=r"smpl: frame 3: translation holds a number that is not finite"):
+    with pytest.raises(InputError, match=r"smpl/0003\.npy: cam_t holds a number that is not finite"):
         import_motion(tmp_path / "smpl")
     del data["smpls"]
     np.save(tmp_path / "smpl/0003.npy", data)

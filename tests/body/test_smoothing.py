@@ -107,7 +107,7 @@ def test_keypoints_smooth_among_visible_ones():
 
 @pytest.mark.parametrize("strength", [-1.0, np.nan, np.inf])
 def test_bad_strength(strength):
-    with pytest.raises(InputError, match="smoothing strength"):
+    with pytest.raises(InputError, match=r"smooth=.* from 0 to 50"):
         smooth(random_motion(), strength)
 
 

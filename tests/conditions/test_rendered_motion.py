@@ -223,10 +223,10 @@ def test_a_mesh_sequence_is_drawn_as_its_points_are():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"vertices": None}, "vertices"),
-        ({"vertices": np.zeros((0, 4, 3))}, "the sequence has no frames"),
+        ({"vertices": None}, "lacks vertices"),
+        ({"vertices": np.zeros((0, 4, 3))}, "the motion has no frames"),
         ({"translation": np.zeros((3, 3))}, r"translation has shape \(3, 3\), it should be \(2, 3\)"),
-        ({"parts": np.zeros((5,), int)}, "vertices has shape"),
+        ({"parts": np.zeros((5,), int)}, r"parts has shape \(5,\), it should be \(4,\)"),
     ],
 )
 def test_broken_mesh_sequences_are_refused(tmp_path, changes, message):

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from champ_jax.body.fields import FOCAL, Field, check_frame_count, read_field
 from champ_jax.body.importers import amass, gvhmr, phalp, prompthmr, reference, tram, wham
-from champ_jax.body.importers.base import Source, Track
+from champ_jax.body.importers.base import Source, Track, is_mapping_with
+from champ_jax.body.importers.people import choose_person
 from champ_jax.body.importers.placement import place_before_camera
-from champ_jax.body.motion import NUM_BETAS, ROTATION_TOLERANCE, Motion
+from champ_jax.body.motion import FIELDS, NUM_BETAS, ROTATION_TOLERANCE, Motion
 from champ_jax.body.rotations import nearest_rotation, rotation_error
 from champ_jax.common.errors import InputError
 from champ_jax.common.pickles import read_arrays
@@ -18,6 +20,15 @@ READERS = (reference, phalp, wham, tram, gvhmr, prompthmr, amass)
 DEFAULT_FPS = 30.0
 # Rotations this far off are the rounding of another program and are mended; further ones are an error.
 _MENDABLE = 0.1
+_RESULTS = (
+    "motion.npz",
+    "mesh_sequence.npz",
+    "wham_output.pkl",
+    "hmr4d_results.pt",
+    "results.pkl",
+    "hps",
+    reference.GROUP,
+)
 
 
 def import_motion(
@@ -31,7 +42,8 @@ def import_motion(
     """Reads a motion from any file or folder of `READERS`, or a motion.npz.
 
     Args:
-      person: which of several people; the one seen in the most frames by default.
+      person: which of several people; the one seen in the most frames by default. IDs separated by commas are joined
+        into one track.
       image_size: [W, H] of the video, needed where the file does not say it.
       focal: px, in place of what the file or its program assumes.
       fps: frames per second, where the file does not say it (30 is assumed) or says it wrongly.
@@ -45,17 +57,45 @@ def import_motion(
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
+    for name, value, field in (
+        ("image_size", image_size, FIELDS["image_size"]),
+        ("focal", focal, Field((), values=FOCAL)),
+        ("fps", fps, FIELDS["fps"]),
+    ):
+        if value is not None:
+            read_field("--" + name, name, value, field)
     data = None if path.is_dir() else read_arrays(path)
-    if isinstance(data, dict) and {"rotations", "image_size"} <= set(data):
+    if is_mapping_with(data, "rotations", "image_size"):
         return _adjusted(Motion.load(path), image_size, focal, fps), []
-    if isinstance(data, dict) and {"vertices", "faces", "translation"} <= set(data):
+    if is_mapping_with(data, "vertices", "faces", "translation"):
         raise InputError(f"{path}: a mesh sequence has no poses; give it to tools/render_conditions.py as it is")
     for reader in READERS:
         source = reader.read(path, data)
         if source is not None:
             return _motion(source, path, person, image_size, focal, fps)
+    if (data is not None and np.ndim(data) <= 1 and np.size(data) == 0) or data in ({}, [], ()):
+        raise InputError(f"{path}: is an empty result; nobody was found in the video")
     known = ", ".join(reader.FORMAT for reader in READERS)
-    raise InputError(f"{path}: holds no motion that is known here ({known}, motion.npz)")
+    hint = _hint(path) if path.is_dir() else ""
+    raise InputError(f"{path}: holds no motion that is known here ({known}, motion.npz){hint}")
+
+
+def _hint(folder: Path) -> str:
+    """Names files in a folder that other programs write as results."""
+    results = (
+        "motion.npz",
+        "mesh_sequence.npz",
+        "wham_output.pkl",
+        "hmr4d_results.pt",
+        "results.pkl",
+        "hps",
+        reference.GROUP,
+    )
+    places = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())[:100]]
+    found = [place / name for place in places for name in _RESULTS if (place / name).exists()]
+    found += [path for place in places for path in sorted(place.glob("*.pkl")) if path not in found]
+    found += [place for place in places[1:] if any(place.glob("*[0-9].npy"))]
+    return f"; give {found[0]}" if found else ""
 
 
 def _adjusted(motion: Motion, image_size: tuple[int, int] | None, focal: float | None, fps: float | None) -> Motion:
@@ -78,7 +118,7 @@ def _motion(
     fps: float | None,
 ) -> tuple[Motion, list[str]]:
     notes = [f"{path}: read as {source.format}", *source.notes]
-    name, track = _choose(source, path, person, notes)
+    name, track = choose_person(source, path, person, notes)
     size = source.image_size if image_size is None else np.asarray(image_size, np.float64)
     if size is None and track.translation is None:
         size = np.array([512.0, 512.0])
@@ -102,7 +142,8 @@ def _motion(
             pixels = source.default_focal(size)
             notes.append(f"the file has no focal length; {pixels:.1f} px is what {source.format} assumes")
         if pixels is None:
-            raise InputError(f"{path}: no camera.npy beside it says the focal length; give --focal=PX")
+            beside = " (no camera.npy lies beside it)" if source.format == tram.FORMAT else ""
+            raise InputError(f"{path}: {source.format} does not say the focal length{beside}; give --focal=PX")
     rate = fps if fps is not None else source.fps
     if rate is None:
         rate = DEFAULT_FPS
@@ -111,19 +152,6 @@ def _motion(
     if name is not None and not motion.valid.all():
         notes.append(f"not seen in {int((~motion.valid).sum())} of {len(motion)} frames")
     return motion, notes
-
-
-def _choose(source: Source, path: Path, person: str | None, notes: list[str]) -> tuple[str, Track]:
-    lengths = {name: len(track.frames) for name, track in source.tracks.items()}
-    listed = ", ".join(f"{name} ({count} frames)" for name, count in lengths.items())
-    if person is not None:
-        if person not in source.tracks:
-            raise InputError(f"{path}: has no person {person}; it has {listed}")
-        return person, source.tracks[person]
-    name = max(lengths, key=lambda key: lengths[key])
-    if len(lengths) > 1:
-        notes.append(f"several people: {listed}; person {name}, seen longest, was taken (--person=ID for another)")
-    return name, source.tracks[name]
 
 
 def _to_smpl_joints(rotations: np.ndarray, path: Path) -> np.ndarray:
@@ -149,13 +177,8 @@ def _on_timeline(
 ) -> Motion:
     """Puts the frames seen at their places of the video; the others are invalid, with rest poses."""
     seen = len(track.frames)
-    if not seen:
-        raise InputError(f"{path}: the motion has no frames")
-    if not len(rotations) == len(translation) == seen:
-        raise InputError(f"{path}: {len(rotations)} poses, {len(translation)} translations and {seen} frame numbers")
-    if (track.frames < 0).any() or len(np.unique(track.frames)) != seen:
-        raise InputError(f"{path}: frame numbers repeat or are negative")
     length = int(max(source.length or 0, track.frames.max() + 1))
+    check_frame_count(str(path), length)
     betas = np.atleast_2d(track.betas)
     betas = np.median(betas, axis=0) if np.isfinite(betas).all() else betas.mean(axis=0)
     full_rotations = np.tile(np.eye(3), (length, 24, 1, 1))

@@ -1,43 +1,73 @@
 """Results of PHALP and 4D-Humans (HMR2 tracking): a joblib dict, frame name -> lists over people."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from champ_jax.body.cameras import hmr2_focal
-from champ_jax.body.importers.base import Source, Track, is_mapping_with
+from champ_jax.body.fields import METERS, SIDE, Field, read_field, read_fields
+from champ_jax.body.importers.base import ROTATION, Source, Track, is_mapping_with
 from champ_jax.common.errors import InputError
 
 FORMAT = "4D-Humans / PHALP"
+_BODY = {
+    "global_orient": Field((1, 3, 3), np.float64, ROTATION, reshape=True),
+    "body_pose": Field((23, 3, 3), np.float64, ROTATION, reshape=True),
+    "betas": Field(("*",), reshape=True),
+}
+_CAMERA = Field((3,), np.float64, METERS, reshape=True)
+_SIZE = Field((2,), np.float64, SIDE, reshape=True)
 
 
 def read(path: Path, data: Any) -> Source | None:
     """Reads the dict; None if it is another one. A person whom the tracker only predicts in a frame is unseen there."""
-    entries = list(data.values()) if isinstance(data, dict) else []
+    entries = list(data.values()) if isinstance(data, Mapping) else []
     if not entries or not all(is_mapping_with(entry, "tid", "smpl", "camera") for entry in entries):
         return None
     people: dict[str, list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]] = {}
     image_size = None
-    names = sorted(data, key=lambda name: (data[name].get("time", 0), str(name)))
-    for index, name in enumerate(names):
-        frame = data[name]
-        missed = frame.get("tracked_time") or [0] * len(frame["tid"])
-        for slot, person in enumerate(frame["tid"]):
-            if missed[slot] or not is_mapping_with(frame["smpl"][slot], "global_orient", "body_pose", "betas"):
+    times = {
+        name: float(read_field(f"{path}: frame {name}", "time", frame.get("time", 0), Field((), reshape=True)))
+        for name, frame in data.items()
+    }
+    for index, name in enumerate(sorted(data, key=lambda name: (times[name], str(name)))):
+        source, frame = f"{path}: frame {name}", data[name]
+        ids = _people(source, "tid", frame["tid"])
+        columns = {key: _people(source, key, frame[key], len(ids)) for key in ("smpl", "camera")}
+        missed = _people(source, "tracked_time", frame.get("tracked_time"), len(ids))
+        missed = read_field(source, "tracked_time", missed or [0] * len(ids), Field(("*",)))
+        sizes = _people(source, "size", frame.get("size"), len(ids))
+        for slot, person in enumerate(ids):
+            if missed[slot] or not is_mapping_with(columns["smpl"][slot], *_BODY):
                 continue
-            smpl = frame["smpl"][slot]
-            rotations = np.concatenate(
-                [np.asarray(smpl[key], np.float64).reshape(-1, 3, 3) for key in ("global_orient", "body_pose")]
-            )
-            if len(rotations) != 24:
-                raise InputError(f"{path}: frame {name}: {len(rotations)} rotations, SMPL has 24")
-            betas = np.asarray(smpl["betas"], np.float64).ravel()
-            camera = np.asarray(frame["camera"][slot], np.float64).ravel()
-            people.setdefault(str(person), []).append((index, rotations, betas, camera))
-            if image_size is None and frame.get("size"):
-                image_size = np.asarray(frame["size"][slot], np.float64).ravel()[::-1]  # the file has [H, W]
+            body = read_fields(source, columns["smpl"][slot], _BODY)
+            rotations = np.concatenate([body["global_orient"], body["body_pose"]])
+            camera = read_field(source, "camera", columns["camera"][slot], _CAMERA)
+            people.setdefault(str(person), []).append((index, rotations, body["betas"], camera))
+            if image_size is None and sizes:
+                image_size = read_field(source, "size", sizes[slot], _SIZE)[::-1]  # the file has [H, W]
     if not people:
         raise InputError(f"{path}: nobody was tracked in any of its {len(data)} frames")
-    tracks = {person: Track(*(np.array(column) for column in zip(*rows))) for person, rows in people.items()}
+    tracks = {person: Track(*_stack(path, person, rows)) for person, rows in people.items()}
     return Source(FORMAT, tracks, "smpl", image_size, default_focal=hmr2_focal, length=len(data))
+
+
+def _people(source: str, name: str, values: Any, count: int | None = None) -> list[Any]:
+    """One value a person, `count` of them; none at all where `values` is None or empty."""
+    if values is None:
+        return []
+    if not isinstance(values, list | tuple) and not (isinstance(values, np.ndarray) and values.ndim):
+        raise InputError(f"{source}: {name} holds {type(values).__name__}, a list of people is expected")
+    if count is not None and len(values) not in (0, count):
+        raise InputError(f"{source}: {name} tells of {len(values)} people, tid of {count}")
+    if count and not len(values) and name in ("smpl", "camera"):
+        raise InputError(f"{source}: {name} is empty, tid tells of {count} people")
+    return list(values)
+
+
+def _stack(path: Path, person: str, rows: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+    if len({len(betas) for _, _, betas, _ in rows}) > 1:
+        raise InputError(f"{path}: person {person}: betas have different lengths in different frames")
+    return [np.array(column) for column in zip(*rows)]

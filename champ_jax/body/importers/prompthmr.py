@@ -1,11 +1,21 @@
 """PromptHMR's results.pkl: a joblib dict with camera and people, each with a SMPL-X body in camera coordinates."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from champ_jax.body.importers.base import Source, Track, axis_angles, image_size_from_center, is_mapping_with
+from champ_jax.body.fields import FOCAL, Field, read_field
+from champ_jax.body.importers.base import (
+    FRAME_NUMBERS,
+    TRANSLATIONS,
+    Source,
+    Track,
+    axis_angles,
+    image_size_from_center,
+    is_mapping_with,
+    read_betas,
+    read_matrices,
+)
 from champ_jax.common.errors import InputError
 
 FORMAT = "PromptHMR"
@@ -15,25 +25,29 @@ def read(path: Path, data: Any) -> Source | None:
     """Reads the dict; None if it is another one."""
     if not is_mapping_with(data, "people", "camera"):
         return None
-    camera = data["camera"]
+    camera, people = data["camera"], data["people"]
     if not is_mapping_with(camera, "img_focal", "img_center"):
         raise InputError(f"{path}: camera lacks img_focal or img_center")
-    tracks = {}
-    for name, person in data["people"].items():
-        if not is_mapping_with(person, "smplx_cam", "frames"):
-            raise InputError(f"{path}: person {name} has no smplx_cam; run PromptHMR to the end of its body estimation")
-        body = person["smplx_cam"]
-        if "rotmat" in body:
-            rotations = np.asarray(body["rotmat"], np.float64)
-        else:
-            rotations = axis_angles(body["pose"], path, "pose")
-        tracks[str(name)] = Track(
-            np.asarray(person["frames"]).ravel().astype(np.int64),
-            rotations.reshape(len(rotations), -1, 3, 3),
-            np.asarray(body["shape"], np.float64),
-            np.asarray(body["trans"], np.float64).reshape(-1, 3),
-            float(np.asarray(camera["img_focal"]).ravel()[0]),
-        )
-    if not tracks:
+    if not isinstance(people, Mapping):
+        raise InputError(f"{path}: people holds {type(people).__name__}, persons by their IDs are expected")
+    if not people:
         raise InputError(f"{path}: holds no people")
-    return Source(FORMAT, tracks, "smplx", image_size_from_center(camera["img_center"]))
+    focal = float(read_field(str(path), "img_focal", camera["img_focal"], Field((1,), values=FOCAL, reshape=True))[0])
+    tracks = {}
+    for name, person in people.items():
+        source = f"{path}: person {name}"
+        if not is_mapping_with(person, "smplx_cam", "frames"):
+            raise InputError(f"{source} has no smplx_cam; run PromptHMR to the end of its body estimation")
+        body = person["smplx_cam"]
+        pose = "rotmat" if is_mapping_with(body, "rotmat") else "pose"
+        if not is_mapping_with(body, pose, "shape", "trans"):
+            raise InputError(f"{source}: smplx_cam lacks pose, shape or trans")
+        tracks[str(name)] = Track(
+            read_field(source, "frames", person["frames"], FRAME_NUMBERS),
+            (read_matrices if pose == "rotmat" else axis_angles)(source, pose, body[pose]),
+            read_betas(source, "shape", body["shape"]),
+            read_field(source, "trans", body["trans"], TRANSLATIONS),
+            focal,
+        )
+    size = image_size_from_center(path, "img_center", camera["img_center"])
+    return Source(FORMAT, tracks, "smplx", size)
