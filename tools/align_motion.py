@@ -10,15 +10,16 @@ bodies' heights, feet on the ground. docs/motion.md says when to choose otherwis
 from collections.abc import Sequence
 from pathlib import Path
 
-from champ_jax.body.alignment import CAMERAS, AlignOptions, align, frames_outside
+from champ_jax.body.alignment import ANGLE, CAMERAS, DEPTHS, AlignOptions, align, frames_outside
 from champ_jax.body.cameras import FITS
-from champ_jax.body.interpolation import fill_gaps
+from champ_jax.body.interpolation import GAP, fill_gaps
 from champ_jax.body.mirror import mirror
 from champ_jax.body.motion import Motion, change_space
-from champ_jax.body.smoothing import smooth
+from champ_jax.body.smoothing import STRENGTH, smooth
 from champ_jax.body.smpl import BodyModel, load_body
 from champ_jax.common.cli import Parser, run
 from champ_jax.common.errors import InputError
+from champ_jax.common.outputs import NPZ, Output, claim
 
 
 def main(argv: Sequence[str]) -> None:
@@ -28,19 +29,21 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--output", type=Path, required=True, help="the aligned motion.npz")
     parser.add_argument("--body", type=Path, help="the reference's body file (default: the open body)")
     parser.add_argument("--motion_body", type=Path, help="the driver's body file, if it is another")
-    parser.add_argument("--camera", default="reference", help=f"one of {', '.join(CAMERAS)}")
+    parser.add_argument("--camera", choices=CAMERAS, default="reference", help="whose camera looks on")
     parser.add_argument(
         "--scale", default="height", help="of the driver's path: 'height' or a number; 0 stays in place"
     )
     parser.add_argument("--no_ground_contact", action="store_true", help="keep the pelvis's height, not the feet's")
-    parser.add_argument("--depth", default="apparent", help="'apparent' or 'metric'")
-    parser.add_argument("--anchor", type=int, help="the driver's frame that stands at the reference's place")
-    parser.add_argument("--turn", type=float, default=0.0, help="degrees to turn the motion about the vertical")
-    parser.add_argument("--tilt", type=float, default=0.0, help="degrees to look down on it")
-    parser.add_argument("--fit", default="crop", help=f"for camera=driver: one of {', '.join(FITS)}")
+    parser.add_argument("--depth", choices=DEPTHS, default="apparent", help="how distances to the camera are taken")
+    parser.add_argument("--anchor", type=GAP, help="the driver's frame that stands at the reference's place")
+    parser.add_argument("--turn", type=ANGLE, default=0.0, help="degrees to turn the motion about the vertical")
+    parser.add_argument("--tilt", type=ANGLE, default=0.0, help="degrees to look down on it")
+    parser.add_argument(
+        "--fit", choices=FITS, default="crop", help="for camera=driver: how its picture gets the aspect"
+    )
     parser.add_argument("--mirror", action="store_true", help="swap left and right first")
-    parser.add_argument("--fill_gaps", type=int, default=0, metavar="N", help="fill gaps of at most N frames")
-    parser.add_argument("--smooth", type=float, default=0.0, metavar="N", help="smooth by N frames")
+    parser.add_argument("--fill_gaps", type=GAP, default=0, metavar="N", help="fill gaps of at most N frames")
+    parser.add_argument("--smooth", type=STRENGTH, default=0.0, metavar="N", help="smooth by N frames")
     options = parser.parse_args(argv)
     choices = AlignOptions(
         camera=options.camera,
@@ -53,6 +56,8 @@ def main(argv: Sequence[str]) -> None:
         fit=options.fit,
     )
     choices.validate()
+    inputs = [options.motion, options.reference, options.body, options.motion_body]
+    claim([Output("--output", options.output, NPZ)], [path for path in inputs if path is not None])
     driver, reference = Motion.load(options.motion), Motion.load(options.reference)
     reference_body = _body(reference, options.body, "--body")
     if options.motion_body is not None:

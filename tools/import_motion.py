@@ -7,46 +7,51 @@ PHALP .pkl; WHAM's wham_output.pkl; TRAM's hps_track_*.npy; GVHMR's .pt; PromptH
 and motion.npz itself, to change one. Nothing inside a pickle is ever run.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from champ_jax.body.cameras import picture_size
+from champ_jax.body.fields import FOCAL, FPS
 from champ_jax.body.importers import import_motion
-from champ_jax.body.interpolation import fill_gaps, resample
+from champ_jax.body.interpolation import GAP, fill_gaps, resample
 from champ_jax.body.mirror import mirror
 from champ_jax.body.motion import SPACES, change_space
-from champ_jax.body.smoothing import smooth
+from champ_jax.body.smoothing import STRENGTH, smooth
 from champ_jax.common.cli import Parser, run
 from champ_jax.common.errors import InputError
+from champ_jax.common.outputs import NPZ, Output, claim
 
 
 def main(argv: Sequence[str]) -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--input", type=Path, required=True, help="file or folder")
     parser.add_argument("--output", type=Path, required=True, help="the motion.npz to write")
-    parser.add_argument("--person", help="which of several people (default: the one seen longest)")
-    parser.add_argument("--image_size", help="WxH of the video, where the file does not say it")
-    parser.add_argument("--focal", type=float, help="focal length in px, in place of the file's")
-    parser.add_argument("--fps", type=float, help="frame rate of the video, where the file does not say it")
+    parser.add_argument(
+        "--person", help="which of several people (default: the one seen longest); ID,ID,... joins tracks"
+    )
+    parser.add_argument("--image_size", type=picture_size, help="WxH of the video, where the file does not say it")
+    parser.add_argument("--focal", type=FOCAL, help="focal length in px, in place of the file's")
+    parser.add_argument("--fps", type=FPS, help="frame rate of the video, where the file does not say it")
     parser.add_argument("--frames", default=":", metavar="A:B", help="a slice of the frames")
-    parser.add_argument("--resample", type=float, metavar="FPS", help="change the frame rate")
-    parser.add_argument("--space", help=f"bring the poses to another body's mean shape: {', '.join(SPACES)}")
+    parser.add_argument("--resample", type=FPS, metavar="FPS", help="change the frame rate")
+    parser.add_argument("--space", choices=SPACES, help="bring the poses to another body's mean shape")
     parser.add_argument("--mirror", action="store_true", help="swap left and right")
-    parser.add_argument("--fill_gaps", type=int, default=10, metavar="N", help="fill gaps of at most N frames (10)")
+    parser.add_argument("--fill_gaps", type=GAP, default=10, metavar="N", help="fill gaps of at most N frames (10)")
     parser.add_argument("--trim", action="store_true", help="drop frames before the first and after the last valid one")
-    parser.add_argument("--smooth", type=float, default=0.0, metavar="N", help="smooth by N frames (0: not at all)")
+    parser.add_argument("--smooth", type=STRENGTH, default=0.0, metavar="N", help="smooth by N frames (0: not at all)")
     options = parser.parse_args(argv)
-    if options.space is not None and options.space not in SPACES:
-        raise InputError(f"--space={options.space}: unknown, it should be one of {', '.join(SPACES)}")
+    claim([Output("--output", options.output, NPZ)], [options.input])
     motion, notes = import_motion(
         options.input,
         person=options.person,
-        image_size=None if options.image_size is None else _size(options.image_size),
+        image_size=options.image_size,
         focal=options.focal,
         fps=options.fps,
     )
-    motion = motion[_slice(options.frames)]
+    motion = motion[parse_slice(options.frames)]
     motion.validate(str(options.input))
     motion, lines = fill_gaps(motion, options.fill_gaps)
     if options.trim:
@@ -66,21 +71,12 @@ def main(argv: Sequence[str]) -> None:
     print(f"{options.output}: {len(motion)} frames at {motion.fps:g} fps, {width}x{height}, body '{motion.body}'")
 
 
-def _size(text: str) -> tuple[int, int]:
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdigit() and int(part) for part in parts):
-        raise InputError(f"--image_size={text}: should be WIDTHxHEIGHT, for example 1920x1080")
-    return int(parts[0]), int(parts[1])
-
-
-def _slice(text: str) -> slice:
-    parts = text.split(":")
-    try:
-        if not 1 < len(parts) <= 3:
-            raise ValueError(text)
-        return slice(*(int(part) if part else None for part in parts))
-    except ValueError:
-        raise InputError(f"--frames={text}: should be a slice such as 10:100") from None
+def parse_slice(text: str) -> slice:
+    """The Python slice that A:B or A:B:STEP writes."""
+    match = re.fullmatch(r"(-?[0-9]{1,9})?:(-?[0-9]{1,9})?(?::([1-9][0-9]{0,8})?)?", text)
+    if match is None:
+        raise InputError(f"--frames={text[:40]}: should be a slice such as 10:100")
+    return slice(*(None if part is None else int(part) for part in match.groups()))
 
 
 if __name__ == "__main__":

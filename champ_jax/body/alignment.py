@@ -14,8 +14,13 @@ from champ_jax.body.motion import Motion, camera_points, require_same_space
 from champ_jax.body.rotations import rotation_about
 from champ_jax.body.smpl import BodyModel
 from champ_jax.common.errors import InputError
+from champ_jax.common.ranges import Choice, Number, check_config
 
 CAMERAS = ("reference", "driver", "reference_parity")
+DEPTHS = ("apparent", "metric")
+ANGLE = Number(minimum=-360_000, maximum=360_000)
+_SCALE = Number(minimum=-1000, maximum=1000)
+_RULES = {"camera": Choice(*CAMERAS), "depth": Choice(*DEPTHS), "fit": Choice(*FITS), "turn": ANGLE, "tilt": ANGLE}
 _MIN_DEPTH = 0.1
 _CHUNK = 32
 
@@ -53,20 +58,10 @@ class AlignOptions:
     fit: str = "crop"
 
     def validate(self) -> None:
-        """Raises InputError for an unknown choice."""
-        for name, value, known in (
-            ("camera", self.camera, CAMERAS),
-            ("depth", self.depth, ("apparent", "metric")),
-            ("fit", self.fit, FITS),
-        ):
-            if value not in known:
-                raise InputError(f"{name}={value}: unknown, it should be one of {', '.join(known)}")
-        if isinstance(self.scale, str) and self.scale != "height":
-            raise InputError(f"scale={self.scale}: should be 'height' or a number")
-        for name in ("scale", "turn", "tilt"):
-            value = getattr(self, name)
-            if not isinstance(value, str) and not np.isfinite(value):
-                raise InputError(f"{name}={value}: should be finite")
+        """Raises InputError for an unknown choice, or a number that is out of range."""
+        check_config(vars(self), _RULES, prefix="")
+        if self.scale != "height" and (isinstance(self.scale, str) or _SCALE.problem(self.scale)):
+            raise InputError(f"scale={self.scale}: expected 'height' or {_SCALE}")
 
 
 def align(

@@ -1,8 +1,13 @@
 """Pinhole cameras in OpenCV's convention: x right, y down, z forward; the principal point is the picture's center."""
 
+import argparse
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from champ_jax.body.fields import SIDE
 
 Array = jax.Array | np.ndarray
 
@@ -56,6 +61,17 @@ def weak_perspective_to_translation(
     shift = 2 * (center - jnp.asarray(image_size) / 2) / k[..., None]
     depth = 2 * jnp.asarray(focal) / k
     return jnp.concatenate([camera[..., 1:] + shift, depth[..., None]], axis=-1)
+
+
+def picture_size(text: str) -> tuple[int, int]:
+    """Converts the argument WIDTHxHEIGHT of a command: `add_argument("--size", type=picture_size)`."""
+    match = re.fullmatch(r"([0-9]{1,5})[xX]([0-9]{1,5})", text)
+    sides = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not all(SIDE.problem(side) is None for side in sides):
+        raise argparse.ArgumentTypeError(
+            f"expected WIDTHxHEIGHT of up to {SIDE.maximum} pixels, for example 1920x1080, got {text[:40]}"
+        )
+    return sides
 
 
 def differ_in_aspect(size: Array, other: Array) -> bool:

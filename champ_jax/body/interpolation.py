@@ -7,7 +7,9 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from champ_jax.body.fields import FPS, check_frame_count
 from champ_jax.body.motion import Motion
-from champ_jax.common.errors import InputError
+from champ_jax.common.ranges import Integer
+
+GAP = Integer(minimum=0)
 
 
 def fill_gaps(motion: Motion, longest: int) -> tuple[Motion, list[str]]:
@@ -20,10 +22,9 @@ def fill_gaps(motion: Motion, longest: int) -> tuple[Motion, list[str]]:
       The motion, and a line for each gap: filled or left.
 
     Raises:
-      InputError: `longest` is negative.
+      InputError: `longest` is outside of `GAP`.
     """
-    if longest < 0:
-        raise InputError(f"the longest gap to fill is {longest} frames, it should be 0 or more")
+    GAP.check("fill_gaps", longest)
     times = np.arange(len(motion), dtype=np.float64)
     valid, lines = motion.valid.copy(), []
     for first, last in find_runs(~motion.valid):

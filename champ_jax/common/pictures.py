@@ -85,8 +85,12 @@ def check_image(path: str | os.PathLike) -> tuple[int, int]:
     """
     with open_input(path) as file, _open(file, str(path)) as image:
         _check_decodable(image, str(path))
-        turned = image.getexif().get(0x0112, 1) >= 5
-        size = image.size[::-1] if turned else image.size
+        if image.format == "PNG":  # `getexif` would decode the pixels, after which nothing can be verified
+            exif = Image.Exif()
+            exif.load(image.info.get("exif"))
+        else:
+            exif = image.getexif()
+        size = image.size[::-1] if exif.get(0x0112, 1) >= 5 else image.size
         try:
             if image.format == "PNG":
                 image.verify()

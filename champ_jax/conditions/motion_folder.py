@@ -12,12 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from champ_jax.body.cameras import differ_in_aspect
 from champ_jax.common.condition_names import CONDITIONS, MASKED
 from champ_jax.common.errors import InputError
-from champ_jax.common.pictures import list_images, read_image, resize_image
+from champ_jax.common.pictures import check_image, list_images, read_image, resize_image
 
 _NAMED = 8  # how many missing frames a message spells out
 
@@ -244,24 +243,7 @@ def mask_threshold(lossless: bool) -> int:
     return 0 if lossless else 127
 
 
-def check_picture(path: Path) -> tuple[int, int]:
-    """(width, height) of a picture; PNG files are checked by their checksums, others are decoded.
-
-    Raises:
-      InputError: the picture is broken, or has more than 8 bits a channel.
-    """
-    try:
-        with Image.open(path) as image:
-            size, mode = image.size, image.mode
-            if image.format == "PNG":
-                image.verify()
-            else:
-                image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: not a readable picture ({error})") from error
-    if mode.startswith(("I", "F")):
-        raise InputError(f"{path}: has more than 8 bits a channel; save it with 8")
-    return size
+check_picture = check_image
 
 
 def gap_note(names: Sequence[str]) -> str | None:

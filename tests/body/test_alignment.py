@@ -189,7 +189,7 @@ def test_mirror_is_the_picture_turned_over():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (AlignOptions(camera="side"), "camera=side: unknown, it should be one of reference, driver, reference_parity"),
+        (AlignOptions(camera="side"), "camera=side: expected reference, driver or reference_parity"),
         (AlignOptions(scale="legs"), "scale=legs"),
         (AlignOptions(scale=float("nan")), "scale=nan"),
         (AlignOptions(anchor=9), "anchor=9: is no valid frame of the driving motion, which has 5"),

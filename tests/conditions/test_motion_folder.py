@@ -132,13 +132,20 @@ def doubled(folder):
         (removed("../motion"), r"no such motion folder"),
         (emptied, r"normal: holds no pictures"),
         (doubled, r"0001\.png is the same frame|0001\.jpg is the same frame"),
-        (broken("normal", "0004.png"), r"normal/0004\.png: not a readable picture"),
+        (broken("normal", "0004.png"), r"normal/0004\.png: is a damaged picture"),
     ],
 )
 def test_damage_is_named(folder, damage, message):
     damage(folder)
     with pytest.raises(InputError, match=message):
         MotionFolder(folder).check()
+
+
+def test_a_turned_png_is_checked_as_it_is_read(folder):
+    path, exif = folder / "depth" / "0000.png", Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (50, 40)).save(path, exif=exif)
+    assert MotionFolder(folder, ["depth"]).image_size == read_image(path).shape[1::-1] == (40, 50)
 
 
 def test_pictures_of_unequal_size_need_an_output_size(folder):

@@ -82,15 +82,6 @@ def import_motion(
 
 def _hint(folder: Path) -> str:
     """Names files in a folder that other programs write as results."""
-    results = (
-        "motion.npz",
-        "mesh_sequence.npz",
-        "wham_output.pkl",
-        "hmr4d_results.pt",
-        "results.pkl",
-        "hps",
-        reference.GROUP,
-    )
     places = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())[:100]]
     found = [place / name for place in places for name in _RESULTS if (place / name).exists()]
     found += [path for place in places for path in sorted(place.glob("*.pkl")) if path not in found]

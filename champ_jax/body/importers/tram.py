@@ -5,9 +5,6 @@ from typing import Any
 
 import numpy as np
 
-<<<<<<< HEAD
-from champ_jax.body.importers.base import Source, Track, image_size_from_center, is_mapping_with
-=======
 from champ_jax.body.fields import FOCAL, Field, read_field
 from champ_jax.body.importers.base import (
     FRAME_NUMBERS,
@@ -19,8 +16,6 @@ from champ_jax.body.importers.base import (
     read_betas,
     read_matrices,
 )
-from champ_jax.common.pickles import read_arrays
->>>>>>> cdda982 (Files of motions, meshes and bodies are checked by a schema; importers take any value and raise InputError only; rotations by scipy)
 from champ_jax.common.errors import InputError
 from champ_jax.common.pickles import read_arrays
 
