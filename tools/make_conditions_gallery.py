@@ -12,8 +12,8 @@ from champ_jax.body.authored import load_authored
 from champ_jax.body.smpl import load_body
 from champ_jax.common.cli import Parser, run
 from champ_jax.common.pictures import write_image
-from champ_jax.conditions import render_motion
 from champ_jax.conditions.preview import preview
+from champ_jax.conditions.rendered_motion import render_motion
 
 # Name of the picture: motion, frame.
 POSES = {"wave": ("wave", 18), "profile": ("turn", 14), "back": ("turn", 24), "sway": ("sway", 10)}

@@ -11,8 +11,7 @@ from tqdm import tqdm
 
 from champ_jax.common.cli import Parser, run
 from champ_jax.common.files import atomic_path
-from champ_jax.conditions import render_motion
-from champ_jax.conditions.rendered_motion import RENDERED
+from champ_jax.conditions.rendered_motion import RENDERED, render_motion
 from champ_jax.data.synthetic.anatomy import load_anatomy
 from champ_jax.data.synthetic.one_video import Settings, VideoName, draw_images, draw_take
 

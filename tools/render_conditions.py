@@ -19,7 +19,7 @@ from pathlib import Path
 from champ_jax.common.cli import Parser, run
 from champ_jax.common.errors import InputError
 from champ_jax.common.parallel import map_items
-from champ_jax.conditions import BACKENDS
+from champ_jax.conditions.render import BACKENDS
 from champ_jax.conditions.rendered_motion import RENDERED
 from champ_jax.conditions.rendering_jobs import render_folder
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from champ_jax.body.cameras import differ_in_aspect
 from champ_jax.common.condition_names import CONDITIONS, MASKED
 from champ_jax.common.errors import InputError
 from champ_jax.common.pictures import check_image, list_images, read_image, resize_image
@@ -161,6 +160,8 @@ def fit_picture(image: np.ndarray, picture_size: tuple[int, int], fit: str) -> n
       picture_size: (width, height) that has the wanted aspect.
       fit: 'crop', 'pad' or 'none'. Pictures of nearly that aspect are left as well.
     """
+    from champ_jax.body.cameras import differ_in_aspect  # brings JAX, which readers of datasets do without
+
     height, width = image.shape[:2]
     if fit == "none" or not differ_in_aspect((width, height), picture_size):
         return image

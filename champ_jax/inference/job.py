@@ -24,9 +24,10 @@ from champ_jax.common.limits import require_space
 from champ_jax.common.pictures import read_image, resize_image, write_image
 from champ_jax.common.progress import Progress
 from champ_jax.common.videos import VIDEO_SUFFIXES, VideoWriter
-from champ_jax.conditions import MeshSequence, render_mesh_sequence, render_motion
+from champ_jax.conditions.mesh_sequence import MeshSequence
 from champ_jax.conditions.motion_folder import MotionFolder, parse_frames
 from champ_jax.conditions.protocol import Conditions
+from champ_jax.conditions.rendered_motion import render_mesh_sequence, render_motion
 from champ_jax.diffusion.windows import Windows
 from champ_jax.inference import builtin
 from champ_jax.inference.pipeline import ChampPipeline

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from champ_jax.common.errors import InputError
 from champ_jax.common.pictures import read_image
-from champ_jax.conditions import draw_skeleton, drawing
-from champ_jax.conditions.skeleton import coco_to_openpose
+from champ_jax.conditions import drawing
+from champ_jax.conditions.skeleton import coco_to_openpose, draw_skeleton
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "dwpose"
 

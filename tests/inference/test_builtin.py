@@ -7,7 +7,7 @@ from champ_jax.body.motion import Motion
 from champ_jax.body.smpl import load_body
 from champ_jax.common.pictures import read_image
 from champ_jax.common.videos import read_video, video_fps
-from champ_jax.conditions import render_motion
+from champ_jax.conditions.rendered_motion import render_motion
 from champ_jax.inference import builtin
 from champ_jax.training.people import MODEL
 from champ_jax.weights.flat import from_components

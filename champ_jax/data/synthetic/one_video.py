@@ -10,8 +10,7 @@ from PIL import Image
 
 from champ_jax.body.motion import Motion
 from champ_jax.common.files import atomic_path
-from champ_jax.conditions import render_motion
-from champ_jax.conditions.rendered_motion import RENDERED
+from champ_jax.conditions.rendered_motion import RENDERED, render_motion
 from champ_jax.data.synthetic.anatomy import load_anatomy
 from champ_jax.data.synthetic.choreography import FPS, choreograph, draw_motif, pose_frames
 from champ_jax.data.synthetic.identity import Identity, draw_identity, undecorated

@@ -8,7 +8,7 @@ import pytest
 from champ_jax.body.motion import camera_points
 from champ_jax.body.rotations import rotation_about
 from champ_jax.body.smpl import JOINT_NAMES
-from champ_jax.conditions import render_motion
+from champ_jax.conditions.rendered_motion import render_motion
 from champ_jax.conditions.skeleton import FACE, LEFT_HAND, RIGHT_HAND
 from champ_jax.data.synthetic import palette, patterns
 from champ_jax.data.synthetic.anatomy import BODY, EYE, MOUTH, load_anatomy
