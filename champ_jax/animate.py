@@ -16,6 +16,7 @@ import ml_collections
 from ml_collections import config_dict
 
 from champ_jax.common import cli, distributed
+from champ_jax.common.cluster import join_cluster
 from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.errors import InputError
 from champ_jax.common.progress import Progress
@@ -77,7 +78,7 @@ def get_config() -> ml_collections.ConfigDict:
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit status."""
     config, _ = cli.parse_config(argv, get_config, description=__doc__)
-    with distributed.joined(config.distributed):
+    with join_cluster(config.distributed):
         return _run(config)
 
 
@@ -91,9 +92,9 @@ def _run(config: ml_collections.ConfigDict) -> int:
     _name_output(config)
     weights = _find_weights(config)
     job = Job.open(config, weights.model, weights.identity)
-    progress.say(f"{job.size}, {config.fps:g} fps")
+    progress.log(f"{job.size}, {config.fps:g} fps")
     job.run(_load(weights, config, progress), progress)
-    progress.say(f"written: {', '.join(str(path) for path in job.outputs.values())}")
+    progress.log(f"written: {', '.join(str(path) for path in job.outputs.values())}")
     return 0
 
 
@@ -116,9 +117,9 @@ def _run_batch(config: ml_collections.ConfigDict, progress: Progress) -> int:
     for number, job in _without_clashes(jobs, fail):
         if job.is_done:
             counts["skipped"] += 1
-            progress.say(f"job {number}: {job.config.output} is done already")
+            progress.log(f"job {number}: {job.config.output} is done already")
             continue
-        progress.say(f"job {number}: {job.config.output}, {job.size}")
+        progress.log(f"job {number}: {job.config.output}, {job.size}")
         try:
             pipeline = pipeline or _load(weights, config, progress)
             job.run(pipeline, Progress(config.quiet))
@@ -152,7 +153,7 @@ def _read_jobs(config: ml_collections.ConfigDict) -> list[tuple[int, dict | Inpu
             fields = json.loads(line)
             if not isinstance(fields, dict):
                 raise ValueError("not an object")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             fields = InputError(f'{path} line {number}: not a JSON object ({error}); write {{"reference": ..., ...}}')
         jobs.append((number, fields))
     if not jobs:
@@ -165,12 +166,12 @@ def _job_config(shared: ml_collections.ConfigDict, number: int, fields: dict | I
     if isinstance(fields, InputError):
         raise fields
     config = copy.deepcopy(shared)  # keeps the types of fields without a value
-    for name, value in fields.items():
+    for name in fields:
         if name.split(".")[0] in SHARED:
             raise InputError(f"{shared.jobs} line {number}: {name} is one for all jobs; give it as --config.{name}")
-        cli.assign(config, name, value)
     if "output" not in fields:
         raise InputError(f"{shared.jobs} line {number}: names no output")
+    cli.assign(config, fields)
     return config
 
 

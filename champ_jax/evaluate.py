@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from champ_jax.common.cli import parse_config, run
-from champ_jax.common.distributed import joined
+from champ_jax.common.cluster import join_cluster
 from champ_jax.common.errors import InputError
 from champ_jax.common.files import atomic_path
 from champ_jax.common.pictures import write_image
@@ -132,7 +132,7 @@ def _write(
 
 def main(argv: Sequence[str]) -> None:
     config, _ = parse_config(argv, get_config, description=__doc__)
-    with joined(config.distributed):
+    with join_cluster(config.distributed):
         _print(config, evaluate(config))
 
 

@@ -8,7 +8,6 @@ hosts at once it is one run (docs/launch.md).
 from collections.abc import Sequence
 
 from champ_jax.common.cli import parse_config, run
-from champ_jax.common.distributed import joined
 from champ_jax.common.errors import InputError
 from champ_jax.training.config import stage1
 
@@ -18,11 +17,12 @@ def main(argv: Sequence[str]) -> int:
     config, options = parse_config(argv, stage1, description=__doc__, options=("workdir",))
     if "workdir" not in options:
         raise InputError("--workdir=DIR: missing; name the folder for checkpoints and logs")
-    from champ_jax.training.checkpoints import ignore_orphaned_writes  # JAX and Orbax load after the arguments are read
+    from champ_jax.common.cluster import join_cluster  # JAX and Orbax load after the arguments are read
+    from champ_jax.training.checkpoints import ignore_orphaned_writes
     from champ_jax.training.loop import train
 
     ignore_orphaned_writes()
-    with joined(config.distributed, preemption=True):
+    with join_cluster(config.distributed, preemption=True):
         train(config, options["workdir"])
     return 0
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """A bad input, told in one line that names the file, field or frame and the mend.
+    """A wrong input. The message is one line that names the file, field or frame and says how to fix it.
 
-    Entry points print it on stderr and exit with status 2 (`champ_jax.common.cli.run`).
+    Commands print it on stderr and exit with status 2 (`champ_jax.common.cli.run`).
     """
 
 

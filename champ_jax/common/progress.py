@@ -1,4 +1,4 @@
-"""What a long run tells its user: stages with their seconds, and bars with n of N and seconds a step."""
+"""Progress of a long run on stderr: stages with their seconds, and bars with n of N and seconds a step."""
 
 import contextlib
 import sys
@@ -11,9 +11,10 @@ BAR = "{desc}: {n_fmt} of {total_fmt} {unit}s |{bar:24}| {elapsed} {rate_inv_fmt
 
 
 class Progress:
-    """Reports on stderr, unless quiet, and keeps the seconds of every stage.
+    """Reports on stderr, unless quiet, and records how long every stage took.
 
     Attributes:
+      quiet: whether nothing is printed.
       seconds: {stage: seconds}, summed over repetitions.
     """
 
@@ -21,7 +22,7 @@ class Progress:
         self.quiet = quiet
         self.seconds: dict[str, float] = {}
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         """Prints a line, unless quiet."""
         if not self.quiet:
             print(line, file=sys.stderr, flush=True)
@@ -30,10 +31,10 @@ class Progress:
     def stage(self, name: str) -> Iterator[None]:
         """Times a stage that has no steps."""
         start = time.perf_counter()
-        self.say(f"{name} ...")
+        self.log(f"{name} ...")
         yield
-        took = self._add(name, start)
-        self.say(f"{name}: {took:.1f} s")
+        seconds = self._add(name, start)
+        self.log(f"{name}: {seconds:.1f} s")
 
     @contextlib.contextmanager
     def bar(self, name: str, total: int, unit: str) -> Iterator[tqdm]:
@@ -44,6 +45,6 @@ class Progress:
         self._add(name, start)
 
     def _add(self, name: str, start: float) -> float:
-        took = time.perf_counter() - start
-        self.seconds[name] = self.seconds.get(name, 0.0) + took
-        return took
+        seconds = time.perf_counter() - start
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        return seconds

@@ -1,4 +1,4 @@
-"""What processes of a run must do at the same time."""
+"""What the processes of a run must do at the same time."""
 
 import itertools
 from collections.abc import Callable
@@ -7,22 +7,27 @@ from typing import Any
 import jax
 from orbax.checkpoint import multihost
 
-_numbers = itertools.count()  # the same in every process, for all take the same way
+_barriers = itertools.count()  # equal in all processes, because all of them pass the same barriers
 
 
-def wait_for_all(what: str) -> None:
-    """Returns when all processes have come here, however long that takes; costs no device anything."""
-    multihost.sync_global_processes(f"{what}-{next(_numbers)}", timeout=24 * 3600)
+def wait_for_all(name: str) -> None:
+    """A barrier: returns when all processes have reached it, however long that takes; uses no device.
+
+    Args:
+      name: says in messages which barrier it is.
+    """
+    multihost.sync_global_processes(f"{name}-{next(_barriers)}", timeout=24 * 3600)
 
 
-class Together:
-    """A jitted function that no process runs before all have compiled it.
+class SynchronizedJit:
+    """A jitted function that no process runs before all processes have compiled it.
 
-    Compiling takes minutes and not the same in all processes; collectives of CPUs (Gloo) wait for 30 seconds at most.
+    Compiling takes minutes, and not the same time in all processes, but collectives on CPUs (Gloo) fail after waiting
+    for 30 seconds.
     """
 
     def __init__(self, jitted: Callable[..., Any]):
-        """`jitted` is a function made by jax.jit, to be called with arguments of one kind."""
+        """`jitted` is a function made by jax.jit; all calls have arguments of the same shapes and shardings."""
         self._jitted = jitted
         self._compiled: Callable[..., Any] | None = None
 

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from champ_jax.common.errors import InputError
 from champ_jax.common.files import atomic_path
-from champ_jax.common.synchronization import Together
+from champ_jax.common.synchronization import SynchronizedJit
 from champ_jax.data.pipeline import Batches
 from champ_jax.diffusion.schedules import Schedule
 from champ_jax.training import checkpoints, initial_state
@@ -141,7 +141,7 @@ class Run:
         objective = Objective(Schedule.of(network.config.training), **config.loss.to_dict())
         step = make_step(network, optimizer, objective, options, loss=loss_of(config.stage))
         jitted = jit_step(step, initial_state.shardings_of(like), self.mesh, fast_compile=config.fast_compile)
-        self._step = Together(jitted)
+        self._step = SynchronizedJit(jitted)
         return network, state, frozen, batches
 
     def _describe(

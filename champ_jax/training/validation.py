@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from champ_jax.common.pictures import write_image
-from champ_jax.common.synchronization import Together
+from champ_jax.common.synchronization import SynchronizedJit
 from champ_jax.common.videos import write_video
 from champ_jax.diffusion.samplers import SAMPLERS
 from champ_jax.diffusion.samplers import Path as SamplingPath
@@ -69,7 +69,7 @@ class Validator:
         everywhere = NamedSharding(mesh, PartitionSpec())
         options = fast_compiler_options(mesh.devices.flat[0].platform) if config.fast_compile else None
         jitted = jax.jit(sample, out_shardings=everywhere, compiler_options=options)
-        return cls(batches, Together(jitted), settings.samples, settings.fps, mesh)
+        return cls(batches, SynchronizedJit(jitted), settings.samples, settings.fps, mesh)
 
     def run(self, trained: Flat, frozen: Flat) -> tuple[dict[str, float], list[np.ndarray]]:
         """Samples the set.

@@ -216,10 +216,10 @@ def test_two_hosts_give_the_same_report_as_one(videos, converted):
 def test_the_papers_tables_are_measured_in_their_columns():
     """Each table's config asks for exactly the columns that are printed next to it."""
     for number, name in ((1, "tiktok"), (2, "unseen"), (3, "guidance"), (4, "attention")):
-        config = cli.load_config_file(str(ROOT / "configs" / "tables" / f"table{number}.py"))
+        config = cli.load_config(str(ROOT / "configs" / "tables" / f"table{number}.py"), get_config)
         table = published_tables.table(config.published)
         assert config.published == name
         assert metric_names(config.metrics, ()) == metric_names(table.columns, ())
         assert config.protocol == "tiktok"
-    default = cli.load_config_file(str(ROOT / "configs" / "evaluate.py"))
+    default = cli.load_config(str(ROOT / "configs" / "evaluate.py"), get_config)
     assert default == get_config()

@@ -1,0 +1,347 @@
+"""Arguments become configs, and every mistake in them one line."""
+
+import errno
+import json
+import subprocess
+import sys
+import warnings
+
+import ml_collections
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ml_collections import config_dict
+
+from champ_jax.common import cli
+from champ_jax.common.errors import InputError
+from champ_jax.common.ranges import Integer, Number
+
+
+def default():
+    """A config with a field of each kind."""
+    config = ml_collections.ConfigDict()
+    config.steps = 20
+    config.scale = 3.5
+    config.quiet = False
+    config.output = "out.mp4"
+    config.fps = config_dict.placeholder(float)
+    config.size = (64, 48)
+    config.names = ("a", "b")
+    config.metrics = ()
+    config.windows = ml_collections.ConfigDict({"frames": 24, "scheme": "shifted"})
+    config.nothing = None
+    config.model = ml_collections.ConfigDict()  # empty: takes what a config file says
+    return config
+
+
+def parse(*arguments, **options):
+    return cli.parse_config(arguments, default, **options)[0]
+
+
+def test_no_argument_gives_the_default_config():
+    assert parse().to_dict() == default().to_dict()
+    with pytest.raises(AttributeError):
+        parse().new_field = 1  # locked
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field", "value"),
+    [
+        (["--config.steps=3"], "steps", 3),
+        (["--config.steps", "3"], "steps", 3),
+        (["--config.steps=3", "--config.steps=4"], "steps", 4),
+        (["--config.scale=2"], "scale", 2.0),
+        (["--config.quiet"], "quiet", True),
+        (["--config.quiet", "--config.steps=20"], "quiet", True),
+        (["--config.quiet=0"], "quiet", False),
+        (["--config.quiet", "True"], "quiet", True),
+        (["--config.output="], "output", ""),
+        (["--config.output=a=b, c"], "output", "a=b, c"),
+        (["--config.output=None"], "output", "None"),
+        (["--config.fps=24"], "fps", 24.0),
+        (["--config.fps=24", "--config.fps=None"], "fps", None),
+        (["--config.fps=None", "--config.fps=24"], "fps", 24.0),
+        (["--config.size=32,16"], "size", (32, 16)),
+        (["--config.size=(32, 16)"], "size", (32, 16)),
+        (["--config.names=c"], "names", ("c",)),
+        (["--config.names=c, d,"], "names", ("c", "d")),
+        (["--config.names="], "names", ()),
+        (["--config.names=1,2"], "names", ("1", "2")),
+        (["--config.metrics=psnr,ssim"], "metrics", ("psnr", "ssim")),
+        (["--config.windows.frames=8"], "windows.frames", 8),
+        (["--config.scale", "-1.5"], "scale", -1.5),
+    ],
+)
+def test_overrides_have_the_fields_type(arguments, field, value):
+    expected = default()
+    expected.update_from_flattened_dict({field: value})
+    found = parse(*arguments)
+    assert found.to_dict() == expected.to_dict()
+    holder = found.windows if "." in field else found
+    assert type(holder[field.split(".")[-1]]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("--config.steps=3.5", "--config.steps=3.5: not a value of type int"),
+        ("--config.steps=" + "9" * 5000, "not a value of type int"),
+        ("--config.scale=fast", "--config.scale=fast: not a value of type float"),
+        ("--config.quiet=perhaps", "--config.quiet=perhaps: not a value of type bool"),
+        ("--config.size=1,b", "--config.size=1,b: not a list of values of type int"),
+        ("--config.fps=fast", "--config.fps=fast: not a value of type float"),
+        ("--config.steps", "Missing value for flag --config.steps"),
+        ("--config.step=3", "--config.step: no such field, did you mean steps?"),
+        ("--config.windows=3", "no such field; it is a group, set one of windows.frames, windows.scheme"),
+        ("--config.steps.real=3", "--config.steps.real: no such field, did you mean steps?"),
+        ("--config.__class__=3", "--config.__class__: no such field"),
+        ("--config.size[0]=3", "--config.size[0]: no such field, did you mean size?"),
+        ("--config.model.x=3", "--config.model.x: no such field"),
+        ("--config." + "x" * 5000 + "=3", "no such field"),
+        ("--" + "x" * 5000 + "=3", "unknown argument"),
+        ("--confg=a.py", "Unknown command line flag 'confg'"),
+        ("--config.nothing=3", "--config.nothing: cannot be set here"),
+        ("--workdirs=x", "Did you mean: workdir"),
+        ("--config", "Missing value for flag --config"),
+        ("animate", "animate: unexpected argument"),
+        ("", "unexpected argument"),
+    ],
+)
+def test_a_bad_argument_is_one_clear_line(argument, words):
+    with pytest.raises(InputError) as caught:
+        parse(argument, options=("workdir",))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@given(
+    st.lists(st.text() | st.sampled_from(["--config.steps", "--config.names=", "--config.size=1", "--noconfig.quiet"]))
+)
+def test_any_arguments_give_a_config_or_an_input_error(arguments):
+    try:
+        found = parse(*arguments)
+    except (InputError, SystemExit):
+        return
+    assert set(found) == set(default())
+
+
+@given(
+    steps=st.integers(-(10**12), 10**12),
+    scale=st.floats(allow_nan=False),
+    output=st.text(),
+    size=st.lists(st.integers(-100, 100), max_size=3).map(tuple),
+    fps=st.none() | st.floats(0, 100),
+)
+def test_values_survive_the_command_line_and_a_record(tmp_path_factory, steps, scale, output, size, fps):
+    values = {"steps": steps, "scale": scale, "output": output, "size": size, "fps": fps}
+    texts = values | {"size": ",".join(map(str, size))}
+    found = parse(*(f"--config.{name}={text}" for name, text in texts.items()))
+    expected = default()
+    expected.update(values)
+    assert found.to_dict() == expected.to_dict()
+    if "\0" not in output:
+        record = tmp_path_factory.getbasetemp() / "record.json"
+        record.write_text(json.dumps({"config": found.to_dict()}))
+        assert parse(f"--config={record}").to_dict() == expected.to_dict()
+
+
+def test_options_are_given_apart():
+    config, options = cli.parse_config(["--workdir", "w", "--config.steps=1"], default, options=("workdir", "report"))
+    assert config.steps == 1
+    assert options == {"workdir": "w"}
+
+
+def test_help_lists_every_field_with_its_default(capsys, tmp_path):
+    (tmp_path / "c.py").write_text(CONFIG_FILE)
+    for arguments, steps in ((["--help"], 20), (["-h", f"--config={tmp_path / 'c.py'}:7"], 7)):
+        with pytest.raises(SystemExit) as exit_:
+            parse(*arguments, description="Animates.")
+        assert not exit_.value.code
+        text = capsys.readouterr().out
+        assert text.startswith("Animates.\n")
+        assert f"  --config.steps={steps}\n" in text
+        assert "  --config.windows.scheme=shifted\n" in text
+
+
+CONFIG_FILE = """
+import ml_collections
+def get_config(steps="5"):
+    config = ml_collections.ConfigDict()
+    config.steps = int(steps)
+    config.size = [8, 8]
+    config.windows = {"frames": 4}
+    config.model = {"width": 2, "unet": {"heads": [1, 2]}}
+    return config
+"""
+
+
+def test_a_config_file_sets_what_it_names(tmp_path):
+    path = tmp_path / "config.py"
+    path.write_text(CONFIG_FILE)
+    config = parse("--config.steps=6", f"--config={path}", "--config.model.unet.heads=3,4")
+    assert (config.steps, config.size, config.windows.frames, config.windows.scheme) == (6, (8, 8), 4, "shifted")
+    assert config.model.to_dict() == {"width": 2, "unet": {"heads": [3, 4]}}
+    assert parse(f"--config={path}").steps == 5
+    assert parse(f"--config={path}:9").steps == 9
+    assert [entry.name for entry in tmp_path.iterdir()] == ["config.py"]  # no __pycache__
+    path.write_text(CONFIG_FILE.replace("def get_config(", "def other("))
+    with pytest.raises(InputError, match=r"defines no get_config\(\)"):
+        parse(f"--config={path}")
+
+
+MAKE = "import ml_collections\ndef get_config():\n    config = ml_collections.ConfigDict()\n    {}\n    return config\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("raise ValueError('boo\\nboo')", "fails to load (ValueError: boo boo)"),
+        ("import sys; sys.exit(0)", "fails to load (SystemExit: 0)"),
+        ("def get_config(): exit(3)", "fails to load (SystemExit: 3)"),
+        ("raise BaseException", "fails to load (BaseException: )"),
+        ("def f(): f()\nf()", "fails to load (RecursionError"),
+        ("def get_config(): open('absent')", "fails to load (FileNotFoundError"),
+        ("(", "fails to load (SyntaxError"),
+        ("\0", "fails to load ("),
+        ("get_config = 3", "defines no get_config()"),
+        ("def get_config(): return None", "returns no ml_collections.ConfigDict"),
+        ("def get_config(name): return None", "needs a name; write --config="),
+        ("", "defines no get_config()"),
+        (MAKE.format("config.step = 3"), "this command has no field step, did you mean steps?"),
+        (MAKE.format("config.predictions = 3"), "no field predictions; is it the config of another command?"),
+        (MAKE.format("config.windows = {'x_y_z': 1}"), "no field windows.x_y_z; is it"),
+        (MAKE.format("config.steps = 'many'"), "steps=many: not a value of type int"),
+        (MAKE.format("config.steps = 2.5"), "steps=2.5: not a value of type int"),
+        (MAKE.format("config.steps = None"), "steps=None: not a value of type int"),
+        (MAKE.format("config.windows = 3"), "windows=3: not a value of type ConfigDict"),
+        (MAKE.format("config.steps = {'a': 1}"), "not a value of type int"),
+        (MAKE.format("config.size = 3"), "size=3: not a value of type tuple"),
+    ],
+)
+def test_a_bad_config_file_is_one_line_that_names_it(tmp_path, capfd, text, words):
+    path = tmp_path / "config.py"
+    path.write_text(text)
+    with pytest.raises(SystemExit) as exit_:
+        cli.run(lambda argv: cli.parse_config(argv, default) and 0, [f"--config={path}"])
+    assert exit_.value.code == 2
+    output = capfd.readouterr()
+    assert output.out == ""
+    (line,) = output.err.splitlines()
+    assert line.startswith(f"error: --config={path}")
+    assert words in line
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "not the record of a run"),
+        ("<!DOCTYPE html>", "not the record of a run"),
+        ("[]", "not the record of a run"),
+        ('{"config": [1]}', "its config is not an object"),
+        ("[" * 100_000, "not the record of a run"),
+        ('{"config": ' + '{"a": ' * 100_000, "not the record of a run"),
+        ('{"config": {"steps": "many"}}', "steps=many: not a value of type int"),
+        ('{"config": {"steps": NaN}}', "steps=nan: not a value of type int"),
+        ('{"config": {"steps": [1, 2]}}', "steps=1,2: not a value of type int"),
+        ('{"config": {"steps": {"x": 1}}}', "steps.x: no such field, did you mean steps?"),
+        ('{"config": {"stepps": 1}}', "no such field, did you mean steps?"),
+        ('{"config": {"output": "a\\u0000b"}}', "output: holds a null character"),
+        ('{"config": {"steps": ' + "9" * 5000 + "}}", "not the record of a run"),
+    ],
+)
+def test_a_bad_record_is_one_line_that_names_it(tmp_path, text, words):
+    path = tmp_path / "record.json"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        parse(f"--config={path}")
+    assert str(caught.value).startswith(f"--config={path}: ")
+    assert words in str(caught.value)
+
+
+def test_what_is_no_file_is_named(tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "locked.py").write_text(CONFIG_FILE)
+    (tmp_path / "locked.py").chmod(0)
+    for name, words in (("absent.py", "no such file"), (".", "not a file"), ("notes.txt", "expected a Python file")):
+        with pytest.raises(InputError, match=words):
+            parse(f"--config={tmp_path / name}")
+
+
+def test_assigning_json_values():
+    config = default()
+    cli.assign(config, {"steps": "7", "fps": 12, "names": ["x"], "quiet": True, "windows.frames": 3})
+    assert (config.steps, config.fps, config.names, config.quiet, config.windows.frames) == (7, 12.0, ("x",), True, 3)
+    with pytest.raises(InputError, match=r"windows: is an object; write its fields as windows\.name"):
+        cli.assign(config, {"windows": {"frames": 3}})
+
+
+def exit_status(main):
+    with pytest.raises(SystemExit) as exit_:
+        cli.run(main, [])
+    return exit_.value.code
+
+
+def raising(error):
+    def main(argv):
+        raise error
+
+    return main
+
+
+def test_exit_statuses_and_what_is_printed(capsys):
+    assert exit_status(lambda argv: None) == 0
+    assert exit_status(lambda argv: 2) == 2
+    assert capsys.readouterr().err == ""
+    assert exit_status(raising(InputError("x.png:  broken\nreally"))) == 2
+    assert capsys.readouterr().err == "error: x.png: broken really\n"
+    assert exit_status(raising(OSError(errno.ENOSPC, "No space left on device", "out.mp4"))) == 2
+    assert capsys.readouterr().err == "error: out.mp4: No space left on device\n"
+    assert exit_status(raising(KeyboardInterrupt())) == 1
+    assert capsys.readouterr().err == "error: interrupted\n"
+    assert exit_status(raising(BrokenPipeError())) == 1
+    assert capsys.readouterr().err == ""
+    for error in (ValueError("a bug"), OSError(errno.EBADF, "Bad file descriptor", "x")):
+        assert exit_status(raising(error)) == 1
+        assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_warning_is_one_line(capsys):
+    def main(argv):
+        warnings.warn("the map\nis black", UserWarning, stacklevel=1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert exit_status(main) == 0
+    assert capsys.readouterr().err == "warning: the map is black\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--fps=nan"], "--fps: expected a number above 0 and of at most 1,000, got nan; see --help"),
+        (["--fps", "-3"], "--fps: expected a number above 0"),
+        (["--fps=1e300"], "--fps: expected a number above 0"),
+        (["--count=1e9"], "--count: expected a whole number from 1 to 100, got 1e9"),
+        (["--count=1000000000"], "--count: expected a whole number from 1 to 100"),
+        (["--count="], "--count: expected a whole number"),
+        (["--coun=3"], "unrecognized arguments: --coun=3"),  # no abbreviations
+        (["--verb"], "unrecognized arguments: --verb"),
+        (["--fps"], "--fps: expected one argument"),
+    ],
+)
+def test_options_of_tools_have_ranges(arguments, words):
+    parser = cli.Parser()
+    parser.add_argument("--fps", type=Number(above=0, maximum=1000))
+    parser.add_argument("--count", type=Integer(minimum=1, maximum=100))
+    parser.add_argument("--verbose", action="store_true")
+    good = parser.parse_args(["--fps=24", "--count", "7"])
+    assert (good.fps, good.count) == (24.0, 7)
+    with pytest.raises(InputError) as caught:
+        parser.parse_args(arguments)
+    assert words in str(caught.value)
+
+
+def test_parsing_loads_no_jax():
+    code = "import sys, champ_jax.common.cli; print(sorted({'jax', 'flax', 'optax', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
