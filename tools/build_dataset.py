@@ -1,11 +1,12 @@
-"""Writes folders of videos as a dataset to train on, and caches what the frozen networks make of it.
+"""Writes folders of videos as a dataset to train on, and caches the frozen networks' outputs for it.
 
   python tools/build_dataset.py --source=DIR --output=DATASET
   python tools/build_dataset.py --output=DATASET --cache_latents --weights=CHECKPOINT --size=512x512
 
-A source holds videos at any depth: VIDEO/{images,depth,normal,semantic_map,dwpose,mask}/NNNN.png, and human_bbox.json
-if there are boxes of the person. Every picture is checked. What cannot be used is left out and named with the reason,
-here and in DATASET/report.json. The same command again adds what is new and continues a run that was killed.
+A source holds videos at any depth: VIDEO/{images,depth,normal,semantic_map,dwpose,mask}/NNNN.png, and optionally the
+person's boxes in VIDEO/human_bbox.json. Every picture is checked. Videos that cannot be used are left out; the reasons
+are printed and written to DATASET/report.json. The same command again adds new videos and continues a run that was
+killed.
 
 The cache holds the VAE's posterior and the CLIP embedding of every frame, for training with data.cached=true and the
 same size, crop and resize. It fixes the window of every frame, so training on it has no random crops.
@@ -13,16 +14,16 @@ same size, crop and resize. It fixes the window of every frame, so training on i
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Sequence
 
 from champ_jax.common.cli import Parser, run
 from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.errors import InputError
+from champ_jax.common.ranges import Integer
 from champ_jax.data.build import REPORT, build_dataset
-from champ_jax.data.framing import Framing
-from champ_jax.data.latents import Encoder, cache_latents, check_fixed, folder_name
+from champ_jax.data.framing import Framing, parse_size
+from champ_jax.data.latents import cache_latents, check_fixed, folder_name
 
 _SHOWN = 20  # lines of a report on the screen
 
@@ -36,20 +37,27 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--runner", help="an Apache Beam runner instead of processes of this machine")
     parser.add_argument("--runner_options", default="", help="Beam's pipeline options, separated by spaces")
     cache = parser.add_argument_group("latent cache")
-    cache.add_argument("--cache_latents", action="store_true", help="compute it for all frames that lack it")
-    cache.add_argument("--weights", help="a checkpoint directory or work folder with the VAE and the image encoder")
+    cache.add_argument("--cache_latents", action="store_true", help="compute the cache for all frames that lack it")
+    cache.add_argument("--weights", help="with the VAE and the image encoder: a converted checkpoint or a work folder")
     cache.add_argument("--size", default="512x512", help="WIDTHxHEIGHT of the training (%(default)s)")
     cache.add_argument("--crop", default="center", help="center or none (%(default)s)")
     cache.add_argument("--resize", default="cover", help="cover, pad or stretch (%(default)s)")
     cache.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="(%(default)s)")
-    cache.add_argument("--batch_size", type=int, default=8, help="frames a device at a time (%(default)s)")
+    cache.add_argument(
+        "--batch_size",
+        type=Integer(minimum=1, maximum=4096),
+        default=8,
+        help="frames for each device at a time (%(default)s)",
+    )
     options = parser.parse_args(argv)
     if not options.source and not options.cache_latents:
-        raise InputError("--source: names no folder of videos; see --help")
+        raise InputError("--source: expected a folder of videos; see --help")
+    if options.cache_latents:
+        framing = read_framing(options)  # wrong settings are errors before the first picture is read
     if options.source:
         build(options)
     if options.cache_latents:
-        cache_frames(options)
+        cache_frames(options, framing)
     return 0
 
 
@@ -75,37 +83,20 @@ def build(options: argparse.Namespace) -> None:
     )
 
 
-def cache_frames(options: argparse.Namespace) -> None:
+def read_framing(options: argparse.Namespace) -> Framing:
     if not options.weights:
         raise InputError("--cache_latents: needs --weights=CHECKPOINT (tools/convert_weights.py makes one)")
-    framing = Framing(parse_size(options.size), options.crop, options.resize)
+    framing = Framing(parse_size("--size", options.size), options.crop, options.resize)
     check_fixed(framing)
-    encoder = read_encoder(options.weights, options.dtype)
+    return framing
+
+
+def cache_frames(options: argparse.Namespace, framing: Framing) -> None:
+    from champ_jax.data.encoder import load_encoder  # building a dataset needs neither JAX nor the networks
+
+    encoder = load_encoder(options.weights, options.dtype)
     count = cache_latents(options.output, encoder, framing, batch_size=options.batch_size)
     print(f"{options.output}/{folder_name(framing)}: {count} frames encoded", file=sys.stderr)
-
-
-def read_encoder(weights: str, dtype: str) -> Encoder:
-    """The networks of a checkpoint directory or a training work folder."""
-    # JAX and the networks are not needed to build
-    from champ_jax.data.encoder import NETWORKS, encoder_of, load_encoder
-    from champ_jax.weights.checkpoint import cast, describe
-    from champ_jax.weights.work_folder import is_work_folder, load_for_inference
-
-    if not is_work_folder(weights):
-        return load_encoder(weights, dtype)
-    model, components = load_for_inference(weights)
-    trees = {name: components[name] for name in NETWORKS}
-    described = {name: describe(tree) for name, tree in trees.items()}
-    return encoder_of(model, {name: cast(tree, dtype) for name, tree in trees.items()}, described, dtype)
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """'512x768' -> (512, 768)."""
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if not match:
-        raise InputError(f"--size={text}: write WIDTHxHEIGHT, for example 512x512")
-    return int(match[1]), int(match[2])
 
 
 if __name__ == "__main__":

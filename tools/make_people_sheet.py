@@ -52,8 +52,8 @@ def _strip(seed: int, number: int) -> np.ndarray:
     chosen = take.motion[np.array([0, 13, 26, 39])]
     images = draw_images(take, chosen)[0]
     conditions = render_motion(chosen, load_anatomy().body)[3]
-    grey = [conditions[name] for name in RENDERED]
-    panels = [image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=-1) for image in grey]
+    gray = [conditions[name] for name in RENDERED]
+    panels = [image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=-1) for image in gray]
     return np.concatenate([*images, *panels], axis=1)
 
 

@@ -1,6 +1,6 @@
-"""How many samples a second the pipelines give: `python -m champ_jax.data.benchmark --workers=4`.
+"""Measures the samples a second that the pipelines give: `python -m champ_jax.data.benchmark --workers=4`.
 
-Without --data it measures videos it makes, whose PNG files are about as large as those of photographs and motion maps.
+Without --data it makes videos, whose PNG files are about as large as those of photographs and motion maps.
 """
 
 import json
@@ -19,20 +19,20 @@ from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.data.build import build_dataset
 from champ_jax.data.folders import kinds_for
 from champ_jax.data.pipeline import make_stage1, make_stage2
-from champ_jax.data.records import GREY
+from champ_jax.data.records import GRAY
 
 
 def measure(
     path: str | os.PathLike, stage: int, *, batch_size: int, workers: int = 0, seconds: float = 10.0, **options: Any
 ) -> dict[str, Any]:
-    """Takes batches as fast as they come, which keeps what is made ahead used up, and so tells what can be kept up.
+    """Takes batches as fast as they come. That keeps the batches made ahead used up, so the rate can be sustained.
 
     Args:
       path: a dataset.
       stage: 1 or 2.
       batch_size: samples of a batch.
       workers: processes; 0 reads in threads of this one.
-      seconds: how long it is timed at least, after one batch of every worker.
+      seconds: shortest time measured, after one batch of every worker.
       options: of `champ_jax.data.pipeline.make_batches`, and of `make_stage1` or `make_stage2`.
 
     Returns:
@@ -83,7 +83,7 @@ def write_example(folder: str | os.PathLike, size: tuple[int, int], videos: int 
             for kind, picture in pictures.items():
                 path = Path(folder) / f"video{video}" / kind / f"{frame + 1:04d}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(picture, "L" if kind in GREY else "RGB").save(path, compress_level=4)
+                Image.fromarray(picture, "L" if kind in GRAY else "RGB").save(path, compress_level=4)
 
 
 def main(argv: Sequence[str]) -> int:

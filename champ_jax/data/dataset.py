@@ -1,11 +1,11 @@
-"""Random access to any frame of any video, of a dataset that tools/build_dataset.py wrote or of folders as they are."""
+"""Random access to the frames of a dataset that tools/build_dataset.py wrote, or of folders of videos."""
 
 import bisect
 import hashlib
 import io
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,72 +15,89 @@ from PIL import Image
 
 from champ_jax.common.condition_names import MASKED
 from champ_jax.common.errors import InputError
-from champ_jax.common.pictures import decode_image
-from champ_jax.conditions.motion_folder import check_picture, index_frames, mask_threshold, natural_key
+from champ_jax.common.files import read_bytes
+from champ_jax.common.pictures import check_image, decode_image
+from champ_jax.conditions.motion_folder import index_frames, mask_threshold, natural_key
 from champ_jax.data.folders import NO_BOX, VideoFolder, find_videos, fingerprint, kinds_for, mask_box, read_boxes
-from champ_jax.data.records import VIDEOS, Video, list_parts, open_part
+from champ_jax.data.records import MAX_PICTURE, VIDEOS, Listing, Video, list_parts, open_part
 
 _PNG = b"\x89PNG"
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where frames of a video are: record `start` of `part` holds frame `first`."""
+class StoredPiece:
+    """Where consecutive frames of a video are stored.
+
+    Attributes:
+      first: index of the first frame in the video.
+      count: number of frames.
+      part: name of the part.
+      start: index of the first frame's record in the part.
+    """
 
     first: int
+    count: int
     part: str
     start: int
 
 
-def locate(listings: dict[str, dict[str, Any]]) -> tuple[dict[Video, list[Place]], dict[Video, set[int]]]:
-    """What the parts (`list_parts`) hold.
+def locate_videos(listings: Mapping[str, Listing]) -> tuple[dict[Video, list[StoredPiece]], dict[Video, set[int]]]:
+    """Finds the videos in the parts (`list_parts`).
 
     Returns:
-      ({video: places of its pieces in order} of complete videos, sorted by name whatever parts they are in,
-      {video: the first frames of the pieces there are} of the others).
+      ({video: its pieces in order} of complete videos, sorted by name whatever parts they are in,
+      {video: the first frames of its pieces} of videos that lack pieces).
     """
-    pieces: dict[Video, dict[int, tuple[int, Place]]] = {}
+    pieces: dict[Video, dict[int, StoredPiece]] = {}
     for part, listing in listings.items():
         start = 0
-        for piece in listing["pieces"]:
-            place = Place(piece.first, part, start)
-            pieces.setdefault(piece.video, {}).setdefault(piece.first, (piece.count, place))
+        for piece in listing.pieces:
+            stored = StoredPiece(piece.first, piece.count, part, start)
+            pieces.setdefault(piece.video, {}).setdefault(piece.first, stored)
             start += piece.count
     complete, incomplete = {}, {}
     for video in sorted(pieces, key=lambda video: video.name):
-        if sum(count for count, _ in pieces[video].values()) == video.frames:
-            complete[video] = [pieces[video][first][1] for first in sorted(pieces[video])]
+        ordered = [pieces[video][first] for first in sorted(pieces[video])]
+        ends = [0, *(piece.first + piece.count for piece in ordered)]
+        if [*(piece.first for piece in ordered), video.frames] == ends:
+            complete[video] = ordered
         else:
             incomplete[video] = set(pieces[video])
     return complete, incomplete
 
 
 class Dataset:
-    """The videos of a dataset. Holds no open file, so that it may be sent to other processes.
+    """The videos of a dataset. It holds no open file, so that it can be sent to other processes.
 
     Attributes:
-      path: its folder.
-      kinds: the pictures every frame has, 'images' and conditions and 'mask'.
-      videos: sorted by name.
-      fingerprint: of names and lengths of the videos; the order of training follows from it and the seed.
+      path: the dataset's folder.
+      kinds: the pictures that every frame has: 'images', conditions, 'mask'.
+      videos: all complete videos, sorted by name.
+      fingerprint: digest of the names, lengths and fingerprints of the videos.
     """
 
     def __init__(self, path: str | os.PathLike):
         """Reads the listings of all parts.
 
         Raises:
-          InputError: there is no dataset at `path`.
+          InputError: there is no dataset at `path`, or a part is damaged or has other kinds of picture.
         """
         self.path = Path(path)
         listings = list_parts(self.path / VIDEOS)
-        videos, _ = locate(listings)
+        videos, _ = locate_videos(listings)
         if not videos:
             raise InputError(
                 f"{self.path}: holds no dataset; write one with "
                 f"python tools/build_dataset.py --source=FOLDERS --output={self.path}"
             )
-        self.kinds: tuple[str, ...] = tuple(next(iter(listings.values()))["kinds"])
-        self.videos, self._places = list(videos), list(videos.values())
+        self.kinds: tuple[str, ...] = next(iter(listings.values())).kinds
+        for part, listing in listings.items():
+            if listing.kinds != self.kinds or "images" not in listing.kinds:
+                raise InputError(
+                    f"{self.path / VIDEOS / part}: its frames have {', '.join(listing.kinds) or 'no pictures'}, others "
+                    f"have {', '.join(self.kinds) or 'none'}; build the dataset again with the same --conditions"
+                )
+        self.videos, self._pieces = list(videos), list(videos.values())
         self.fingerprint = _digest(self.videos)
 
     def __len__(self) -> int:
@@ -95,15 +112,16 @@ class Dataset:
         """(part, record) of a frame."""
         if not 0 <= frame < self.videos[video].frames:
             raise IndexError(f"{self.videos[video].name} has {self.videos[video].frames} frames, not {frame}")
-        places = self._places[video]
-        place = places[bisect.bisect_right(places, frame, key=lambda place: place.first) - 1]
-        return place.part, place.start + frame - place.first
+        pieces = self._pieces[video]
+        piece = pieces[bisect.bisect_right(pieces, frame, key=lambda piece: piece.first) - 1]
+        return piece.part, piece.start + frame - piece.first
 
 
 class FolderDataset:
-    """Videos read from their folders at every access, for small sets and first tries. Like a `Dataset` otherwise.
+    """Videos read from their folders at every access, for small sets and first tries. Its interface is `Dataset`'s.
 
-    Videos whose frames are incomplete are left out with a warning; a picture that cannot be read is told when it comes.
+    Videos whose frames are incomplete are left out with a warning. A picture that cannot be read is an error when it is
+    asked for.
     """
 
     def __init__(self, path: str | os.PathLike, kinds: Sequence[str]):
@@ -136,7 +154,7 @@ class FolderDataset:
     def _add(self, folder: VideoFolder) -> None:
         files = index_frames(Path(folder.folder), self.kinds)
         frames = sorted(files["images"], key=natural_key)
-        size = check_picture(files["images"][frames[0]])
+        size = check_image(files["images"][frames[0]])
         self._boxes.append(read_boxes(Path(folder.folder), frames, size))
         self.videos.append(Video(folder.name, len(frames), size, fingerprint(files)[0]))
         self._files.append({kind: [str(files[kind][frame]) for frame in frames] for kind in self.kinds})
@@ -149,25 +167,28 @@ class FolderDataset:
         """The record of a frame, as `Dataset.record`.
 
         Raises:
-          InputError: a picture cannot be read or has another size than the video's first.
+          InputError: a picture cannot be read, or its size is not that of the video's first picture.
         """
         if not 0 <= frame < self.videos[video].frames:
             raise IndexError(f"{self.videos[video].name} has {self.videos[video].frames} frames, not {frame}")
         name = self._frames[video][frame]
         record: dict[str, Any] = {"video": self.videos[video].name.encode(), "frame": name.encode()}
         for kind, paths in self._files[video].items():
-            size = check_picture(Path(paths[frame]))
-            if size != self.videos[video].size:
-                raise InputError(f"{paths[frame]}: is {size}, other pictures are {self.videos[video].size}")
-            record[kind] = Path(paths[frame]).read_bytes()
+            size, first = check_image(Path(paths[frame])), self.videos[video].size
+            if size != first:
+                raise InputError(
+                    f"{paths[frame]}: is {size[0]}x{size[1]}, the video's first picture is {first[0]}x{first[1]}; "
+                    "all pictures of a video must have one size"
+                )
+            record[kind] = read_bytes(paths[frame], MAX_PICTURE)
         boxes = self._boxes[video]
         record["box"] = boxes[frame] if boxes is not None else mask_box(_mask(record)) if "mask" in record else NO_BOX
         return record
 
 
 def open_dataset(path: str | os.PathLike, conditions: Sequence[str]) -> Dataset | FolderDataset:
-    """The dataset at `path`, or the videos in it if it is a folder of videos."""
-    if list_parts(Path(path) / VIDEOS) or not Path(path).is_dir():
+    """The dataset at `path`, or a `FolderDataset` if it is a folder of videos."""
+    if list_parts(Path(path) / VIDEOS) or not os.path.isdir(path):
         return Dataset(path)
     return FolderDataset(path, kinds_for(conditions))
 
@@ -177,34 +198,57 @@ def _digest(videos: Sequence[Video]) -> str:
     return hashlib.sha256(names.encode()).hexdigest()[:16]
 
 
-def decode(record: dict[str, Any], kinds: Sequence[str]) -> dict[str, Image.Image]:
-    """{kind: picture} of a record, RGB, or L where the file is grey; the semantic map is zeroed where the mask is 0.
+def decode(
+    record: Mapping[str, Any], kinds: Sequence[str], size: tuple[int, int] | None = None
+) -> dict[str, Image.Image]:
+    """The pictures of a record, RGB, or L where the file is gray. Semantic maps are black where the mask is 0.
+
+    Args:
+      record: of `Dataset.record`.
+      kinds: the pictures to decode.
+      size: (width, height) that all of them must have; None does not check it.
+
+    Returns:
+      {kind: picture}.
 
     Raises:
-      InputError: a picture is damaged; names video, kind and frame.
+      InputError: a picture is damaged or of another size; video, kind and frame are named.
     """
     pictures = {kind: _picture(record, kind, "RGB" if kind in ("images", MASKED) else None) for kind in kinds}
     if MASKED in pictures:
-        pictures[MASKED] = Image.fromarray(np.asarray(pictures[MASKED]) * _mask(record)[..., None])
+        mask = _mask(record)
+        if mask.shape[::-1] != pictures[MASKED].size:
+            raise InputError(f"{_picture_name(record, 'mask')}: has another size than the {MASKED}; build it again")
+        pictures[MASKED] = Image.fromarray(np.asarray(pictures[MASKED]) * mask[..., None])
+    for kind, picture in pictures.items():
+        if size is not None and picture.size != tuple(size):
+            raise InputError(
+                f"{_picture_name(record, kind)}: is {picture.width}x{picture.height}, its video {size[0]}x{size[1]}; "
+                "build the dataset again"
+            )
     return pictures
 
 
-def _mask(record: dict[str, Any]) -> np.ndarray:
+def _mask(record: Mapping[str, Any]) -> np.ndarray:
     """(H, W) bool, where the body is."""
     return np.asarray(_picture(record, "mask", "L")) > mask_threshold(record["mask"].startswith(_PNG))
 
 
-def person_box(record: dict[str, Any]) -> np.ndarray | None:
+def person_box(record: Mapping[str, Any]) -> np.ndarray | None:
     """(4,) left, top, right, bottom of the person in a record, in pixels; None where there is none."""
     box = np.asarray(record["box"])
     return None if box[0] < 0 else box
 
 
-def text(record: dict[str, Any], name: str) -> str:
+def text_field(record: Mapping[str, Any], name: str) -> str:
     """A text field of a record."""
-    return record[name].decode()
+    return record[name].decode(errors="replace")
 
 
-def _picture(record: dict[str, Any], kind: str, mode: str | None) -> Image.Image:
-    name = f"{text(record, 'video')}/{kind}/{text(record, 'frame')}"
-    return decode_image(io.BytesIO(record[kind]), mode, name)
+def _picture(record: Mapping[str, Any], kind: str, mode: str | None) -> Image.Image:
+    return decode_image(io.BytesIO(record[kind]), mode, _picture_name(record, kind))
+
+
+def _picture_name(record: Mapping[str, Any], kind: str) -> str:
+    """What messages call a picture of a record: 'VIDEO/KIND/FRAME'."""
+    return f"{text_field(record, 'video')}/{kind}/{text_field(record, 'frame')}"

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,59 +12,54 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from champ_jax.data.latents import Encoder
+from champ_jax.inference.stages import embed_pictures, encode_pictures
 from champ_jax.models.attention import recommended_kernels
-from champ_jax.models.champ import ChampConfig, build_component
-from champ_jax.models.clip import CLIPVisionTower, normalise
+from champ_jax.models.champ import build_component
+from champ_jax.models.clip import CLIPVisionTower
 from champ_jax.models.vae import VAE
-from champ_jax.weights.checkpoint import load_checkpoint
+from champ_jax.weights.checkpoint import cast
+from champ_jax.weights.opening import open_weights
 
 NETWORKS = ("vae", "image_encoder")
 
 
-def load_encoder(weights: str | os.PathLike, dtype: Any = jnp.float32) -> Encoder:
-    """Reads the VAE and the image encoder of a checkpoint.
+def load_encoder(path: str | os.PathLike, dtype: Any = jnp.float32) -> Encoder:
+    """Reads the VAE and the image encoder.
 
     Args:
-      weights: a checkpoint directory (tools/convert_weights.py).
+      path: a converted checkpoint, a training work folder or a packed model.
       dtype: of the computation.
 
     Raises:
-      InputError: no checkpoint, or a damaged one.
+      InputError: there are no such weights, or they are damaged.
     """
-    fields, trees = load_checkpoint(weights, NETWORKS, dtype)
-    return encoder_of(ChampConfig.from_json(fields["model"]), trees, fields["components"], dtype)
-
-
-def encoder_of(
-    config: ChampConfig, trees: Mapping[str, Any], components: Mapping[str, Mapping[str, Any]], dtype: Any = jnp.float32
-) -> Encoder:
-    """The encoder of networks that are in memory.
-
-    Args:
-      config: of the model.
-      trees: {'vae', 'image_encoder': pure nested dict of arrays in `dtype`}.
-      components: what `champ_jax.weights.checkpoint.describe` says of them as they were stored.
-      dtype: of the computation.
-    """
-    described = "".join(components[name]["sha256"] for name in NETWORKS)
-    networks = hashlib.sha256(f"{described} {jnp.dtype(dtype).name}".encode()).hexdigest()
+    weights = open_weights(path)
+    trees = weights.load(NETWORKS)
+    digests = "".join(weights.digest(name, trees[name]) for name in NETWORKS)
+    networks = hashlib.sha256(f"{digests} {jnp.dtype(dtype).name}".encode()).hexdigest()
     # The recommended kernels may be fused ones, which take half precision only.
     kernels = recommended_kernels() if jnp.dtype(dtype).itemsize == 2 else None
     modules = {}
     for name in NETWORKS:
         abstract = nnx.eval_shape(
             lambda name=name: build_component(
-                name, config, kernels=kernels, dtype=dtype, param_dtype=dtype, rngs=nnx.Rngs(0)
+                name, weights.model, kernels=kernels, dtype=dtype, param_dtype=dtype, rngs=nnx.Rngs(0)
             )
         )
         graph, state = nnx.split(abstract)
-        nnx.replace_by_pure_dict(state, trees[name])
+        nnx.replace_by_pure_dict(state, cast(trees[name], dtype))
         modules[name] = nnx.merge(graph, state)
     return make_encoder(modules["vae"], modules["image_encoder"], networks)
 
 
 def make_encoder(vae: VAE, image_encoder: CLIPVisionTower, networks: str) -> Encoder:
-    """The networks, known as `networks`, as a function that is spread over all devices of this process."""
+    """The networks as a function that is spread over all devices of this process.
+
+    Args:
+      vae: with bound arrays.
+      image_encoder: with bound arrays.
+      networks: sha256 that identifies them.
+    """
     mesh = Mesh(np.array(jax.local_devices()), ("data",))
     graph, state = nnx.split((vae, image_encoder))
     state = jax.device_put(state, NamedSharding(mesh, P()))
@@ -73,10 +67,9 @@ def make_encoder(vae: VAE, image_encoder: CLIPVisionTower, networks: str) -> Enc
     @jax.jit
     def run(state: nnx.State, pictures: jax.Array, small: jax.Array) -> dict[str, jax.Array]:
         vae, image_encoder = nnx.merge(graph, state)
-        posterior = vae.encode(pictures / jnp.float32(127.5) - 1)
-        embedding = image_encoder(normalise(small))
-        outputs = {"mean": posterior.mean, "std": jnp.exp(0.5 * posterior.logvar), "embedding": embedding}
-        return jax.tree.map(lambda x: x.astype(jnp.float32), outputs)
+        mean, deviation = encode_pictures(vae, pictures)
+        embedding = embed_pictures(image_encoder, small).astype(jnp.float32)
+        return {"mean": mean, "std": deviation, "embedding": embedding}
 
     def encode(pictures: np.ndarray, small: np.ndarray) -> dict[str, np.ndarray]:
         rows = NamedSharding(mesh, P("data"))

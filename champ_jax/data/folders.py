@@ -1,7 +1,7 @@
 """Folders of videos to train on: DIR/[part/]VIDEO/{images,depth,normal,semantic_map,dwpose,mask}/NNNN.png.
 
-The person's boxes may lie beside, as the reference implementation of Champ has them: VIDEO/human_bbox.json, a list of
-[left, top, right, bottom] in pixels, one a frame, null where there is nobody. Else they are taken from the masks.
+VIDEO/human_bbox.json may hold the person's boxes, as in the reference implementation of Champ: a list of
+[left, top, right, bottom] in pixels, one a frame, null where there is nobody. Without it they are those of the masks.
 """
 
 import hashlib
@@ -16,8 +16,9 @@ import numpy as np
 
 from champ_jax.common.condition_names import CONDITIONS, MASKED
 from champ_jax.common.errors import InputError
-from champ_jax.common.pictures import read_image
-from champ_jax.conditions.motion_folder import check_picture, gap_note, index_frames, mask_threshold, natural_key
+from champ_jax.common.files import read_json, reason, require_folder
+from champ_jax.common.pictures import check_image, is_deep, read_image
+from champ_jax.conditions.motion_folder import gap_note, index_frames, mask_threshold, natural_key
 
 BOXES = "human_bbox.json"
 NO_BOX = (-1, -1, -1, -1)
@@ -28,8 +29,8 @@ class VideoFolder:
     """A folder that looks like a video.
 
     Attributes:
-      name: what the dataset calls it: 'source/part/video', the source by the last part of its path.
-      folder: where it is.
+      name: of the video in the dataset: 'source/part/video', the source by the last part of its path.
+      folder: its path.
     """
 
     name: str
@@ -45,7 +46,7 @@ class CheckedVideo:
       files: {kind: {frame: file}}.
       size: (width, height) of all pictures.
       boxes: (frames, 4) int32, left, top, right, bottom of the person; -1 where there is nobody.
-      notes: what looks wrong but can be used.
+      notes: remarks about what looks wrong but can be used.
     """
 
     frames: list[str]
@@ -77,9 +78,7 @@ def find_videos(sources: Sequence[str | os.PathLike]) -> list[VideoFolder]:
     """
     found: dict[str, VideoFolder] = {}
     for source in sources:
-        root = Path(os.path.realpath(source))  # Path.resolve raises RuntimeError for a loop of links
-        if not root.is_dir():
-            raise InputError(f"{source}: no such folder of videos")
+        root = Path(os.path.realpath(require_folder(source)))
         count = 0
         for folder in _walk(root):
             count += 1
@@ -96,7 +95,7 @@ def find_videos(sources: Sequence[str | os.PathLike]) -> list[VideoFolder]:
 
 
 def fingerprint(files: dict[str, dict[str, Path]]) -> tuple[str, int]:
-    """(digest of the names and sizes of a video's files, their bytes): tells without reading whether they changed."""
+    """(digest of the names and sizes of a video's files, the sum of their sizes); no file is read."""
     sizes = [(f"{kind}/{path.name}", path.stat().st_size) for kind, paths in files.items() for path in paths.values()]
     digest = hashlib.sha256(json.dumps(sorted(sizes)).encode()).hexdigest()[:16]
     return digest, sum(size for _, size in sizes)
@@ -110,15 +109,15 @@ def check_video(folder: str | os.PathLike, kinds: Sequence[str]) -> CheckedVideo
       kinds: the folders it must have (`kinds_for`).
 
     Raises:
-      InputError: says why the video cannot be used: a folder or frame is missing (named), a picture is broken or of
-        another size than the first one, the boxes do not match.
+      InputError: the video cannot be used: a folder or frame is missing (named), a picture is damaged or of another
+        size than the first one, or the boxes do not match.
     """
     folder = Path(folder)
     files = index_frames(folder, kinds)
     frames = sorted(files["images"], key=natural_key)
     paths = [files[kind][frame] for kind in kinds for frame in frames]
     with ThreadPoolExecutor() as pool:
-        sizes = list(pool.map(check_picture, paths))
+        sizes = list(pool.map(_check_picture, paths))
     for path, size in zip(paths, sizes):
         if size != sizes[0]:
             raise InputError(
@@ -134,17 +133,29 @@ def check_video(folder: str | os.PathLike, kinds: Sequence[str]) -> CheckedVideo
     return CheckedVideo(frames, files, sizes[0], boxes, notes)
 
 
+def _check_picture(path: Path) -> tuple[int, int]:
+    """(width, height) of a picture with 8 bits a channel, which TFDS can read, too."""
+    size = check_image(path)
+    if is_deep(path):
+        raise InputError(f"{path}: has more than 8 bits a channel; save it with 8")
+    return size
+
+
 def _walk(folder: Path) -> Iterator[Path]:
-    """Video folders in `folder`, itself included; does not look inside of them."""
-    try:
-        inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be read ({error.strerror})") from error
-    if {path.name for path in inside} & {"images", *CONDITIONS}:
-        yield folder
-        return
-    for path in inside:
-        yield from _walk(path)
+    """The video folders in `folder`, itself included. Links are followed, unless to a folder that they lie in."""
+    waiting = [(folder, frozenset[tuple[int, int]]())]
+    while waiting:
+        folder, around = waiting.pop()
+        try:
+            status = folder.stat()
+            inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be read ({reason(error)})") from error
+        if {path.name for path in inside} & {"images", *CONDITIONS}:
+            yield folder
+        elif (status.st_dev, status.st_ino) not in around:
+            around |= {(status.st_dev, status.st_ino)}
+            waiting += [(path, around) for path in reversed(inside)]
 
 
 def _color_notes(files: dict[str, dict[str, Path]], frames: Sequence[str]) -> list[str]:
@@ -159,14 +170,14 @@ def _color_notes(files: dict[str, dict[str, Path]], frames: Sequence[str]) -> li
 
 
 def _mask_boxes(masks: Sequence[Path | None]) -> np.ndarray:
-    """(frames, 4) int32 boxes of the bodies in mask files."""
+    """(frames, 4) int32 boxes of the bodies in mask files; -1 for an empty mask or none."""
     with ThreadPoolExecutor() as pool:
         boxes = pool.map(lambda path: NO_BOX if path is None else mask_box(_read_mask(path)), masks)
         return np.array(list(boxes), np.int32)
 
 
 def _read_mask(path: Path) -> np.ndarray:
-    """(H, W) bool, where the body is."""
+    """(height, width) bool, true where the body is."""
     return read_image(path, "L") > mask_threshold(path.suffix.lower() == ".png")
 
 
@@ -177,12 +188,9 @@ def read_boxes(folder: Path, frames: Sequence[str], size: tuple[int, int]) -> np
       InputError: the file is damaged or does not fit the frames.
     """
     path = folder / BOXES
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
-    try:
-        listed = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable JSON file ({error})") from error
+    listed = read_json(path)
     if not isinstance(listed, list) or len(listed) != len(frames):
         count = f"{len(listed)} boxes" if isinstance(listed, list) else "no list"
         raise InputError(f"{path}: holds {count}, the video has {len(frames)} frames; write one box a frame")
@@ -193,7 +201,7 @@ def read_boxes(folder: Path, frames: Sequence[str], size: tuple[int, int]) -> np
 
 
 def mask_box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """left, top, right, bottom of the pixels that are set in (H, W) bool; -1 if none is."""
+    """left, top, right, bottom of the pixels that are set in (height, width) bool; -1 if none is."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return NO_BOX
@@ -204,10 +212,10 @@ def _checked_box(path: Path, frame: str, box: object, size: tuple[int, int]) -> 
     try:
         corners = np.asarray(box, np.float64)
         valid = corners.shape == (4,) and np.isfinite(corners).all()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, RecursionError):
         valid = False
     if not valid:
-        raise InputError(f"{path}: frame {frame} has {box!r}, not [left, top, right, bottom] in pixels")
+        raise InputError(f"{path}: frame {frame} has {str(box)[:80]}, not [left, top, right, bottom] in pixels")
     corners = np.clip(np.round(corners), 0, (*size, *size)).astype(np.int32)  # detectors go a little beyond the frame
     if (corners[2:] <= corners[:2]).any():
         raise InputError(f"{path}: frame {frame} has an empty box, {box!r}; write null where there is nobody")

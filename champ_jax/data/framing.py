@@ -1,14 +1,16 @@
-"""From stored pictures to pictures of the training size: one window a sample, applied alike to all of its pictures.
+"""From stored pictures to pictures of the training size: one window a sample, applied to all pictures of the sample.
 
-A window is (left, top, right, bottom) in pixels of the stored picture, fractions included.
+A window is (left, top, right, bottom) in pixels of the stored picture; it may have fractions.
 """
 
 import dataclasses
+import re
 
 import numpy as np
 from PIL import Image
 
 from champ_jax.common.errors import InputError
+from champ_jax.common.pictures import MAX_PIXELS
 
 CROPS = ("none", "center", "random", "box")
 RESIZES = ("cover", "pad", "stretch")
@@ -24,10 +26,10 @@ class Framing:
     Attributes:
       size: (width, height) of the result.
       crop: the window taken. 'none': the whole picture. 'center': the largest window of the result's aspect ratio.
-        'random': such a window shrunk to a random share of its area, anywhere. 'box': around the person (the whole
+        'random': such a window of a random share of its area, at a random place. 'box': around the person (the whole
         picture where no person is known), of the result's aspect ratio where the picture is large enough.
-      resize: how a window of another aspect ratio becomes the result. 'cover' cuts what sticks out on both sides, 'pad'
-        adds black on both sides, 'stretch' distorts.
+      resize: the treatment of a window of another aspect ratio. 'cover' cuts off the excess on both sides, 'pad' adds
+        black on both sides, 'stretch' distorts.
       area: range of the share of area that 'random' keeps.
       box_scale: range of the factor on the person's box that 'box' draws.
     """
@@ -42,8 +44,10 @@ class Framing:
         for name, known in (("crop", CROPS), ("resize", RESIZES)):
             if getattr(self, name) not in known:
                 raise InputError(f"{name}={getattr(self, name)!r}: unknown; choose {', '.join(known)}")
-        if len(self.size) != 2 or min(self.size) < 1:
-            raise InputError(f"image_size={self.size}: must be a width and a height in pixels")
+        if len(self.size) != 2 or min(self.size) < 1 or self.size[0] * self.size[1] > MAX_PIXELS:
+            raise InputError(
+                f"image_size={self.size}: must be a width and a height in pixels, at most {MAX_PIXELS:,} pixels in all"
+            )
         for name, limit in (("area", 1.0), ("box_scale", float("inf"))):
             low, high = getattr(self, name)
             if not 0 < low <= high <= limit:
@@ -51,11 +55,11 @@ class Framing:
 
     @property
     def is_fixed(self) -> bool:
-        """Whether a picture's window follows from its size alone, so that what is computed from it can be kept."""
+        """Whether a picture's window depends on its size alone, so that the networks' outputs can be cached."""
         return self.crop in ("none", "center")
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
-        """The random numbers of one sample, (3,) in [0, 1): scale, horizontal and vertical place."""
+        """The random numbers of one sample, (3,) in [0, 1): scale, horizontal and vertical position."""
         return rng.random(3)
 
     def window(self, picture: tuple[int, int], draws: np.ndarray, box: np.ndarray | None = None) -> Window:
@@ -96,8 +100,16 @@ class Framing:
         return _resized(picture, self.size, window, resample)
 
 
+def parse_size(option: str, text: str) -> tuple[int, int]:
+    """(width, height) of '512x768'; raises InputError, naming the option, for anything else."""
+    match = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", text)
+    if not match:
+        raise InputError(f"{option}={text}: expected WIDTHxHEIGHT, for example 512x512")
+    return int(match[1]), int(match[2])
+
+
 def clip_picture(picture: Image.Image, window: Window) -> np.ndarray:
-    """What CLIP sees of a reference picture in training: its window with the shortest edge at 224, centre crop.
+    """What CLIP sees of a reference picture in training: its window with the shortest edge at 224, center crop.
 
     Returns:
       (224, 224, 3) uint8, equal to transformers' CLIPImageProcessor of the window cut at whole pixels.
@@ -127,7 +139,7 @@ def _around(picture: tuple[int, int], box: np.ndarray, aspect: float, scale: flo
 
 
 def _resized(picture: Image.Image, size: tuple[int, int], window: Window, resample: Image.Resampling) -> np.ndarray:
-    # Rounding may put a window a hair outside of the picture, which Pillow refuses.
+    # Rounding may put a window slightly outside of the picture, which Pillow refuses.
     bounds = (picture.width, picture.height) * 2
     window = tuple(min(max(value, 0.0), bound) for value, bound in zip(window, bounds))
     if picture.size == size and window == (0.0, 0.0, *picture.size):

@@ -1,4 +1,4 @@
-"""The frozen networks' outputs for every frame of a dataset, so that training need not run them.
+"""The latent cache: the frozen networks' outputs for every frame of a dataset, so that training need not run them.
 
     DATASET/latents_512x512_center_cover/part-00000/1.0.0/...   beside the part of the same name in DATASET/videos
 
@@ -20,9 +20,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from champ_jax.common.errors import InputError
-from champ_jax.data.dataset import Dataset, FolderDataset, decode
+from champ_jax.common.limits import require_space
+from champ_jax.data.dataset import Dataset, FolderDataset, decode, text_field
 from champ_jax.data.framing import Framing, clip_picture
-from champ_jax.data.records import VIDEOS, FrameBuilder, list_parts, locked, open_part, write_part
+from champ_jax.data.records import VIDEOS, FrameBuilder, Listing, hold_dataset, list_parts, open_part, write_part
+
+_MAKE_AGAIN = "remove the folder and make it again"
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,9 @@ class Encoder:
     Attributes:
       encode: (pictures (B, H, W, 3) uint8, CLIP's pictures (B, 224, 224, 3) uint8) -> {'mean' and 'std' (B, h, w, C),
         'embedding' (B, D)} float32.
-      networks: their sha256.
-      downscale: how many times smaller than a picture its latents are.
-      devices: what B must be a multiple of.
+      networks: sha256 of their weights and dtype.
+      downscale: factor between the sizes of a picture and its latents.
+      devices: number that B must be a multiple of.
     """
 
     encode: Callable[[np.ndarray, np.ndarray], Mapping[str, np.ndarray]]
@@ -51,28 +54,33 @@ class LatentReader:
     """Random access to the cached outputs for frames of a dataset.
 
     Attributes:
-      networks: the sha256 of the networks that made them.
+      networks: sha256 of the networks that made the outputs.
     """
 
     def __init__(self, dataset: Dataset | FolderDataset, framing: Framing):
         """
         Raises:
-          InputError: `dataset` is a folder of videos, windows are not fixed, or outputs are missing or were made by
-            different networks.
+          InputError: `dataset` is a folder of videos, windows are not fixed, or outputs are missing, damaged, of other
+            videos, or of different networks.
         """
         check_fixed(framing)
         if isinstance(dataset, FolderDataset):
             raise InputError(f"{dataset.path}: cached latents need a dataset; make one with tools/build_dataset.py")
         self._dataset, self._folder = dataset, dataset.path / folder_name(framing)
-        there = list_parts(self._folder)
-        missing = set(list_parts(dataset.path / VIDEOS)) - set(there)
+        cached, videos = list_parts(self._folder), list_parts(dataset.path / VIDEOS)
+        missing = set(videos) - set(cached)
         if missing:
             raise InputError(
                 f"{self._folder}: {len(missing)} parts have no cached latents; make them with "
                 f"python tools/build_dataset.py --output={dataset.path} --cache_latents --weights=CHECKPOINT "
                 f"--size={framing.size[0]}x{framing.size[1]} --crop={framing.crop} --resize={framing.resize}"
             )
-        self.networks = _one({part: listing["networks"] for part, listing in there.items()}, self._folder)
+        for part, listing in videos.items():
+            _check_pieces(self._folder / part, cached[part], listing)
+        networks = {cached[part].networks for part in videos}
+        if len(networks) > 1:
+            raise InputError(f"{self._folder}: its parts are of different networks; {_MAKE_AGAIN}")
+        self.networks = networks.pop()
 
     def record(self, video: int, frame: int) -> dict[str, np.ndarray]:
         """{'mean' (h, w, 4), 'std' (h, w, 4), 'embedding' (D,)} float32 of a frame."""
@@ -81,12 +89,12 @@ class LatentReader:
 
 
 def folder_name(framing: Framing) -> str:
-    """The folder in the dataset that holds the outputs for one way of making pictures."""
+    """The folder in the dataset that holds the outputs for one framing."""
     return f"latents_{framing.size[0]}x{framing.size[1]}_{framing.crop}_{framing.resize}"
 
 
 def check_fixed(framing: Framing) -> None:
-    """Raises InputError if a frame's window is not always the same."""
+    """Raises InputError if the window of a frame is not always the same."""
     if not framing.is_fixed:
         raise InputError(
             f"crop={framing.crop!r}: cached latents have one fixed window a frame; choose crop=center or none, "
@@ -95,7 +103,7 @@ def check_fixed(framing: Framing) -> None:
 
 
 def cache_latents(path: str | os.PathLike, encoder: Encoder, framing: Framing, *, batch_size: int = 8) -> int:
-    """Computes what is missing of the cache for one way of making pictures; a killed run is continued.
+    """Computes what is missing of the cache for one framing; continues a run that was killed.
 
     Args:
       path: the dataset's folder.
@@ -107,8 +115,8 @@ def cache_latents(path: str | os.PathLike, encoder: Encoder, framing: Framing, *
       How many frames were encoded.
 
     Raises:
-      InputError: there is no dataset, the size does not divide, windows are not fixed, or the cache was made by other
-        networks.
+      InputError: there is no dataset, the size does not divide, windows are not fixed, the cache is of other networks,
+        the networks' outputs are not finite, or the disk is full.
     """
     check_fixed(framing)
     if any(side % encoder.downscale for side in framing.size):
@@ -118,16 +126,19 @@ def cache_latents(path: str | os.PathLike, encoder: Encoder, framing: Framing, *
         raise InputError(f"batch_size={batch_size}: must be 1 or more")
     dataset = Dataset(path)
     folder = dataset.path / folder_name(framing)
-    with locked(dataset.path, leftovers=[f"{folder.name}/.part-*"]):
-        there = list_parts(folder)
-        for part, listing in there.items():
-            if listing["networks"] != encoder.networks:
+    with hold_dataset(dataset.path, leftovers=[f"{folder.name}/.part-*"]):
+        cached, videos = list_parts(folder), list_parts(dataset.path / VIDEOS)
+        for part, listing in cached.items():
+            if listing.networks != encoder.networks:
                 raise InputError(
-                    f"{folder / part}: was made by other networks (sha256 {listing['networks'][:12]}, not "
-                    f"{encoder.networks[:12]}); remove {folder} to make it anew"
+                    f"{folder / part}: was made by other networks (sha256 {listing.networks[:12]}, not "
+                    f"{encoder.networks[:12]}); {_MAKE_AGAIN}"
                 )
-        todo = {part: listing for part, listing in list_parts(dataset.path / VIDEOS).items() if part not in there}
-        frames = sum(piece.count for listing in todo.values() for piece in listing["pieces"])
+            if part in videos:
+                _check_pieces(folder / part, listing, videos[part])
+        todo = {part: listing for part, listing in videos.items() if part not in cached}
+        frames = sum(piece.count for listing in todo.values() for piece in listing.pieces)
+        require_space(folder, frames * _bytes_a_frame(framing, encoder.downscale))
         with tqdm(total=frames, unit="frame", desc="latents", disable=not todo) as progress:
             for part, listing in todo.items():
                 source = open_part(dataset.path / VIDEOS / part)
@@ -138,8 +149,20 @@ def cache_latents(path: str | os.PathLike, encoder: Encoder, framing: Framing, *
                     for name, value in first.items()
                 }
                 records = itertools.chain([first], records)
-                write_part(folder / part, Latents, records, features, listing["pieces"], {"networks": encoder.networks})
+                write_part(folder / part, Latents, records, features, listing.pieces, {"networks": encoder.networks})
     return frames
+
+
+def _check_pieces(part: Path, cached: Listing, videos: Listing) -> None:
+    """Raises InputError if the cached part does not belong to the part of videos."""
+    if cached.pieces != videos.pieces:
+        raise InputError(f"{part}: was made for other videos than the part of this name holds; {_MAKE_AGAIN}")
+
+
+def _bytes_a_frame(framing: Framing, downscale: int) -> int:
+    """Bytes of the posterior of a frame: mean and deviation of 4 channels, float32."""
+    width, height = (side // downscale for side in framing.size)
+    return width * height * 2 * 4 * 4
 
 
 def _encode_part(
@@ -166,7 +189,15 @@ def _encode_part(
             outputs = encoder.encode(*pictures)
             count = min(batch_size, len(source) - start)
             for i in range(count):
-                yield {name: np.asarray(value[i]) for name, value in outputs.items()}
+                output = {name: np.asarray(value[i]) for name, value in outputs.items()}
+                for name, value in output.items():
+                    if not np.isfinite(value).all():
+                        video, frame = (text_field(source[start + i], field) for field in ("video", "frame"))
+                        raise InputError(
+                            f"{video} frame {frame}: the networks' {name} is not finite; use --dtype=float32 or other "
+                            "weights"
+                        )
+                yield output
             done(count)
 
 
@@ -174,10 +205,3 @@ def _pictures(record: Mapping[str, Any], framing: Framing) -> tuple[np.ndarray, 
     picture = decode(record, ["images"])["images"]
     window = framing.window(picture.size, np.zeros(3))
     return framing.apply(picture, window, Image.Resampling.LANCZOS), clip_picture(picture, window)
-
-
-def _one(networks: Mapping[str, str], folder: Path) -> str:
-    """The networks that made all parts."""
-    if len(set(networks.values())) > 1:
-        raise InputError(f"{folder}: its parts were made by different networks; remove the folder and make it anew")
-    return next(iter(networks.values()))

@@ -1,20 +1,20 @@
-"""Batches for training, with grain: every batch is a function of the dataset, the settings, the seed and its number.
+"""Batches for training, read with grain. A batch is a function of the dataset, the settings, the seed and its number.
 
-A training sample has a number, 0, 1, 2, ... without end; batch k of B samples is kB ... kB + B - 1, whatever the number
-of processes, workers and restarts. Sample n is of video n mod V in the order that the seed and the epoch n div V give,
-and draws its frames and its window from the seed and n.
+Training samples are numbered 0, 1, 2, ... without end. Batch k of B samples holds samples kB ... kB + B - 1, for any
+number of processes, workers and restarts. Sample n is of video n mod V in the order that the seed and the epoch n div V
+give, and draws its frames and its window from the seed and n.
 
 A batch is a dict of numpy arrays, F = 1 in stage 1:
     pixels      (B, F, H, W, 3) uint8  target frames
     reference   (B, H, W, 3) uint8
-    clip_pixels (B, 224, 224, 3) uint8  the reference as CLIP sees it in training: shortest edge 224, centre crop
+    clip_pixels (B, 224, 224, 3) uint8  the reference as CLIP sees it in training: shortest edge 224, center crop
     conditions  {name: (B, F, H, W, 3) uint8}, the semantic map black outside of the mask
     names       B texts that name a sample in messages: 'video reference 0012 frames 0045 ... 0137'
-With cached=True the frozen networks' outputs stand for the first three:
+With cached=True the frozen networks' outputs replace the first three:
     latents_mean, latents_std     (B, F, h, w, 4) float32, the posterior of the target frames, not scaled
     reference_mean, reference_std (B, h, w, 4) float32
     embedding                     (B, D) float32; clip_pixels in its place with cached_embeddings=False
-Pictures are left as bytes: the jitted step normalises them on the device.
+Pictures stay uint8; the jitted step normalizes them on the device.
 """
 
 import functools
@@ -32,14 +32,14 @@ from PIL import Image
 from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.errors import InputError
 from champ_jax.common.parallel import end_with_parent
-from champ_jax.data.dataset import Dataset, FolderDataset, decode, open_dataset, person_box, text
+from champ_jax.data.dataset import Dataset, FolderDataset, decode, open_dataset, person_box, text_field
 from champ_jax.data.framing import Framing, Window, clip_picture
 from champ_jax.data.latents import LatentReader
 from champ_jax.data.sampling import clip_stride, pick_clip, pick_pair
 
 Batch = dict[str, Any]
 
-_ENDLESS = 2**48  # samples; grain wants a length
+_ENDLESS = 2**48  # samples; grain requires a length
 PICTURE_FILTER, CONDITION_FILTER = Image.Resampling.LANCZOS, Image.Resampling.BICUBIC  # those of inference
 
 
@@ -101,13 +101,13 @@ def make_batches(
       image_size: (width, height) of the pictures.
       conditions: which ones to read.
       crop, resize, area, box_scale: how pictures become that size (`framing.Framing`).
-      rows: of each batch that this process makes, in ascending order; None: all of them. A sample depends on its
-        number and the seed alone, so that processes that share out the rows make the batches that one would.
-      workers: processes that read and decode; 0 does it in threads of this one. A program with workers must guard its
+      rows: rows of each batch that this process makes, in ascending order; None: all of them. A sample depends on its
+        number and the seed only, so processes that share out the rows make the batches that one process would.
+      workers: processes that read and decode; 0 uses threads of this process. A program with workers must guard its
         main module (`if __name__ == "__main__"`).
-      read_ahead: batches made ahead, by each worker; 0 makes a batch when it is asked for (without workers).
-      cached: give latents and embeddings that `tools/build_dataset.py --cache_latents` computed.
-      cached_embeddings: False gives, with cached, the picture that CLIP sees instead of its embedding.
+      read_ahead: batches that each worker makes ahead; 0 makes a batch when it is asked for (without workers).
+      cached: whether to give the latents and embeddings that `tools/build_dataset.py --cache_latents` computed.
+      cached_embeddings: with `cached`, whether to give the embedding (True) or the picture that CLIP sees (False).
 
     Raises:
       InputError: there is no dataset, it lacks a condition or the cache, no video is long enough, or settings
@@ -162,7 +162,7 @@ class ClipSampler:
 
 
 class Loader:
-    """Makes sample n, from nothing but n. Is sent to the workers."""
+    """Makes sample n from n alone. It is sent to the workers."""
 
     def __init__(
         self,
@@ -205,34 +205,38 @@ class Loader:
         draws = self._framing.draw(rng)
         first, *records = (self.dataset.record(video, frame) for frame in (reference, *targets))
         size = self.dataset.videos[video].size
-        # One window for the whole clip, so that the camera stands still.
+        # One window for the whole clip, so that the camera does not move.
         window = self._framing.window(size, draws, _mean_box(records))
         if self._latents is None:
-            picture = decode(first, ["images"])["images"]
+            picture = decode(first, ["images"], size)["images"]
             own_window = self._framing.window(size, draws, person_box(first))
             sample = {
                 "reference": self._framing.apply(picture, own_window, PICTURE_FILTER),
                 "clip_pixels": clip_picture(picture, own_window),
             }
-            rows = [self._frame(record, window, ("images", *self._conditions)) for record in records]
+            rows = [self._frame(record, size, window, ("images", *self._conditions)) for record in records]
             sample["pixels"] = np.stack([row.pop("images") for row in rows])
         else:
             sample = _cached(self._latents, video, reference, targets)
             if not self._cached_embeddings:
                 del sample["embedding"]
-                picture = decode(first, ["images"])["images"]
+                picture = decode(first, ["images"], size)["images"]
                 sample["clip_pixels"] = clip_picture(picture, self._framing.window(size, draws))
-            rows = [self._frame(record, window, self._conditions) for record in records]
+            rows = [self._frame(record, size, window, self._conditions) for record in records]
         sample["conditions"] = {name: np.stack([row[name] for row in rows]) for name in self._conditions}
-        ends = dict.fromkeys(text(record, "frame") for record in (records[0], records[-1]))
-        sample["names"] = f"{text(first, 'video')} reference {text(first, 'frame')} frames {' ... '.join(ends)}"
+        ends = dict.fromkeys(text_field(record, "frame") for record in (records[0], records[-1]))
+        name, start = text_field(first, "video"), text_field(first, "frame")
+        sample["names"] = f"{name} reference {start} frames {' ... '.join(ends)}"
         return sample
 
-    def _frame(self, record: Mapping[str, Any], window: Window, kinds: Sequence[str]) -> dict[str, np.ndarray]:
+    def _frame(
+        self, record: Mapping[str, Any], size: tuple[int, int], window: Window, kinds: Sequence[str]
+    ) -> dict[str, np.ndarray]:
+        """{kind: (height, width, 3) uint8} of a record whose pictures have `size`."""
         frame = {}
-        for kind, picture in decode(record, kinds).items():
-            made = self._framing.apply(picture, window, PICTURE_FILTER if kind == "images" else CONDITION_FILTER)
-            frame[kind] = made if made.ndim == 3 else np.broadcast_to(made[..., None], (*made.shape, 3))
+        for kind, picture in decode(record, kinds, size).items():
+            framed = self._framing.apply(picture, window, PICTURE_FILTER if kind == "images" else CONDITION_FILTER)
+            frame[kind] = framed if framed.ndim == 3 else np.broadcast_to(framed[..., None], (*framed.shape, 3))
         return frame
 
 
@@ -267,7 +271,7 @@ def collate(samples: Sequence[Batch]) -> Batch:
 
 
 class _Numbers:
-    """The numbers of the samples that a process loads, one after the other from `start` on."""
+    """The numbers of the samples that a process loads, in order, from sample `start` on."""
 
     def __init__(self, start: int, batch_size: int, rows: Sequence[int]):
         self._start, self._batch_size, self._rows = start, batch_size, rows
@@ -281,7 +285,7 @@ class _Numbers:
 
 
 class Batches(grain.DatasetIterator):
-    """An endless iterator over batches whose state is one number, so that it can go on with other workers or processes.
+    """An endless iterator over batches. Its state is one number, so other workers or processes can continue from it.
 
     `close()` ends the workers.
     """
@@ -303,34 +307,38 @@ class Batches(grain.DatasetIterator):
         return batch
 
     def start_prefetch(self) -> None:
-        """Begins to make batches before the first one is asked for."""
+        """Starts making batches before the first one is asked for."""
         if self._iterator is None:
             self._iterator = iter(self._dataset())
             self._iterator.start_prefetch()
 
     def get_state(self) -> dict[str, Any]:
-        """What `set_state` needs to go on with the next batch; JSON can hold it."""
+        """The state that `set_state` continues from, as a dict that JSON can hold."""
         return {"next_sample": self._next, "seed": self._load.seed, "dataset": self._load.dataset.fingerprint}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Goes on where `get_state` was called, be it in another program.
+        """Continues from a state of `get_state`, also one of another program.
 
         Raises:
-          InputError: the state is of another seed.
+          InputError: the state has another seed, or is none.
 
         Warns:
-          UserWarning: the dataset has changed since, so that the samples to come are others.
+          UserWarning: the dataset has changed since, so the samples to come differ.
         """
-        if state["seed"] != self._load.seed:
-            raise InputError(f"seed={self._load.seed}: the run was started with {state['seed']}; resume it with that")
-        if state["dataset"] != self._load.dataset.fingerprint:
+        try:
+            seed, dataset, next_sample = state["seed"], state["dataset"], int(state["next_sample"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{self._load.dataset.path}: the saved position in it is damaged ({error!r})") from error
+        if seed != self._load.seed:
+            raise InputError(f"seed={self._load.seed}: the run was started with {seed}; resume it with that")
+        if dataset != self._load.dataset.fingerprint:
             warnings.warn(
-                f"{self._load.dataset.path}: has changed since the run was saved; the batches to come differ from "
-                "those of an uninterrupted run",
+                f"{self._load.dataset.path}: the dataset has changed since the run was saved; the coming batches "
+                "differ from those of an uninterrupted run",
                 stacklevel=2,
             )
         self._drop()
-        self._next = int(state["next_sample"])
+        self._next = next_sample
 
     def close(self) -> None:
         self._drop()
@@ -355,7 +363,7 @@ class Batches(grain.DatasetIterator):
             grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=max(self._read_ahead, 1)),
             worker_init_fn=functools.partial(_start_worker, os.getpid()),
         )
-        # Batches come in shared memory, of which there is little and which must not be held when the program ends.
+        # Batches arrive in shared memory, which is scarce and must not be held when the program ends.
         return grain.experimental.ThreadPrefetchIterDataset(batches.map(_copy), prefetch_buffer_size=1)
 
 
@@ -364,6 +372,7 @@ def _start_worker(parent: int, index: int, count: int) -> None:
 
 
 def _copy(batch: Batch) -> Batch:
+    """The batch in this process's own memory."""
     if isinstance(batch, Mapping):
         return {name: _copy(value) for name, value in batch.items()}
     return np.array(batch) if isinstance(batch, np.ndarray) else batch

@@ -1,4 +1,4 @@
-"""Which frames of a video make a training sample. Pure functions of a video's length and a random generator."""
+"""The choice of the frames of a training sample: pure functions of a video's length and a random generator."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ def pick_pair(frames: int, margin: int, rng: np.random.Generator) -> tuple[int, 
     Args:
       frames: length of the video, at least 1.
       margin: least distance in frames.
-      rng: draws.
+      rng: source of the random numbers.
 
     Returns:
       (reference, target), positions 0 ... frames - 1.
@@ -27,9 +27,9 @@ def pick_pair(frames: int, margin: int, rng: np.random.Generator) -> tuple[int, 
 
 
 def clip_stride(frames: int, length: int, stride: int) -> int:
-    """The stride a clip of `length` frames is taken at: `stride`, or the largest smaller one that fits the video.
+    """The stride at which a clip of `length` frames is taken: `stride`, or the largest smaller one that fits the video.
 
-    Returns 0 if not even neighbouring frames are enough.
+    Returns 0 if the video has fewer than `length` frames.
     """
     if frames < length:
         return 0
@@ -43,7 +43,7 @@ def pick_clip(frames: int, length: int, stride: int, rng: np.random.Generator) -
       frames: length of the video, at least `length`.
       length: frames of the clip.
       stride: distance between them, made smaller for a video too short (`clip_stride`).
-      rng: draws.
+      rng: source of the random numbers.
 
     Returns:
       (reference, clip): any frame of the video, and `length` positions an equal stride apart.

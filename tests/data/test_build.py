@@ -97,7 +97,7 @@ def test_boxes_come_from_the_file_or_from_the_mask(tmp_path, dataset_path):
 def damage_truncated(video):
     path = video / "normal" / "0003.png"
     path.write_bytes(path.read_bytes()[:200])
-    return r"normal/0003\.png: not a readable picture"
+    return r"normal/0003\.png: is a damaged picture"
 
 
 def damage_flipped(video):
@@ -105,7 +105,7 @@ def damage_flipped(video):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    return r"images/0002\.png: not a readable picture"
+    return r"images/0002\.png: is a damaged picture"
 
 
 def damage_missing_frame(video):
@@ -145,7 +145,7 @@ def damage_box(video):
 
 def damage_not_a_picture(video):
     (video / "images" / "0001.png").write_text("hello")
-    return r"images/0001\.png: not a readable picture"
+    return r"images/0001\.png: is text"
 
 
 DAMAGES = [value for name, value in sorted(globals().items()) if name.startswith("damage_")]
@@ -173,7 +173,7 @@ def test_what_cannot_be_used_is_left_out_with_its_reason(tmp_path):
     assert names(Dataset(tmp_path / "out")) == ["in/good"]
 
 
-def test_gaps_and_foreign_colours_are_noted(tmp_path):
+def test_gaps_and_foreign_colors_are_noted(tmp_path):
     video = write_video(tmp_path / "in" / "video", 6)
     for kind in KINDS:
         (video / kind / "0003.png").unlink()
@@ -261,7 +261,7 @@ def test_a_killed_run_keeps_what_it_wrote_and_goes_on(tmp_path, sources):
     process.send_signal(signal.SIGKILL)
     process.wait()
     written = list_parts(out / "videos")
-    kept = sum(len(listing["pieces"]) for listing in written.values())
+    kept = sum(len(listing.pieces) for listing in written.values())
     assert 1 <= kept < 4
     report = build_dataset([sources], out)
     assert len(report["added"]) == 4 - kept
@@ -272,7 +272,7 @@ def test_a_killed_run_keeps_what_it_wrote_and_goes_on(tmp_path, sources):
 
 
 def test_two_runs_at_once_are_refused(tmp_path, sources):
-    with build.locked(tmp_path / "out"), pytest.raises(InputError, match="another run is writing there"):
+    with build.hold_dataset(tmp_path / "out"), pytest.raises(InputError, match=r"another run .*is writing it"):
         build_dataset([sources], tmp_path / "out")
 
 
@@ -282,7 +282,7 @@ def test_two_runs_at_once_are_refused(tmp_path, sources):
         (["--source={}/empty"], "holds no videos; a video is a folder with images/"),
         (["--source={}/nowhere"], "nowhere: no such folder"),
         (["--source={}/in", "--conditions=depth,pose"], "'pose' is unknown; choose from depth"),
-        (["--source={}/in", "--workers=0"], "--workers=0: must be 1 or more"),
+        (["--source={}/in", "--workers=0"], "--workers=0: must be 1 to 1024"),
         (["--source={}/bad"], "none of the 1 videos can be used; bad/video: .*missing depth/0002"),
         (["--source={}/in", "--source", "{}/x/in"], "has the same name, in/video; rename one of them"),
     ],

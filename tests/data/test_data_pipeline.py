@@ -253,7 +253,7 @@ def test_bad_folders_of_videos_are_told(tmp_path):
         iterator = make_stage1(tmp_path, **OPTIONS, read_ahead=0)
     for path in (tmp_path / "good" / "normal").iterdir():
         path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(InputError, match=r"good/normal/000\d\.png: not a readable picture"):
+    with pytest.raises(InputError, match=r"good/normal/000\d\.png: is a damaged picture"):
         next(iterator)
 
 

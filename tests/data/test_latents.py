@@ -159,7 +159,7 @@ def test_the_tool_makes_the_cache(tmp_path, checkpoint, capsys):
     write_video(tmp_path / "in" / "one", 3)
     given = [f"--source={tmp_path / 'in'}", f"--weights={checkpoint}", "--workers=1", "--batch_size=1"]
     assert call(*given, "--size=32x48") == (0, f"{tmp_path / 'out'}/latents_32x48_center_cover: 3 frames encoded")
-    assert call(*given[1:], "--size=32") == (2, "error: --size=32: write WIDTHxHEIGHT, for example 512x512")
+    assert call(*given[1:], "--size=32") == (2, "error: --size=32: expected WIDTHxHEIGHT, for example 512x512")
     code, line = call(*given[1:], "--crop=random")
     assert code == 2
     assert "crop='random': cached latents have one fixed window" in line

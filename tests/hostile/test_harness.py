@@ -7,6 +7,7 @@ import pytest
 from hostile import kinds
 from hostile.harness import Case, check, run_command
 
+from champ_jax.common.errors import InputError
 from champ_jax.common.files import atomic_path
 
 REFUSES = "raise InputError(f'{argv[0]}: not a picture')"
@@ -74,7 +75,7 @@ def test_permissions_bind_root_too(tmp_path):
 
 
 def test_a_file_that_grows_too_large_meets_a_full_disk(tmp_path):
-    with kinds.largest_file(1000), pytest.raises(OSError, match="too large"), atomic_path(tmp_path / "a") as path:
+    with kinds.largest_file(1000), pytest.raises(InputError, match="is full"), atomic_path(tmp_path / "a") as path:
         path.write_bytes(bytes(2000))
 
 

@@ -1,1 +1,1 @@
-"""Synthetic people: procedural looks, scenes and motions, drawn by the project's rasteriser with exact conditions."""
+"""Synthetic people: procedural looks, scenes and motions, drawn by the project's rasterizer with exact conditions."""

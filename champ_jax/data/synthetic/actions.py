@@ -1,7 +1,7 @@
-"""What people do: cycles and transitions, each a function of time that gives joint angles and a path.
+"""Actions: functions of time that give joint angles and a path.
 
-An action takes `seconds` (T,) from its start and the `Style` it is done in, and returns angles (T, 24, 3) as in
-`poses` (the root's about y is the turn on the spot) and a path (T, 3): metres ahead, sideways, and above the ground.
+An action takes `seconds` (T,) since its start and a `Style`, and returns angles (T, 24, 3) as in `poses` (the root's
+angle about y is a turn on the spot) and a path (T, 3): meters forward, sideways, and above the ground.
 """
 
 import dataclasses
@@ -14,17 +14,19 @@ from champ_jax.data.synthetic.poses import GESTURES, mirrored, pose
 
 _J = {name: number for number, name in enumerate(JOINT_NAMES)}
 _TURN = 2 * np.pi
-_LEG = 0.83  # metres from the mean body's hip to its ankle
+_LEG = 0.83  # meters from the mean body's hip to its ankle
 
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-    """How somebody does something.
+    """The manner in which a person performs an action.
 
     Attributes:
-      tempo: cycles a second relative to the action's usual. amplitude: of its angles, about 1.
-      left: done with the left side first. gestures: names in `poses.GESTURES`, for actions that use some.
-      phase: where in its cycle the action begins, 0..1.
+      tempo: speed relative to the action's usual one.
+      amplitude: factor on the action's angles, about 1.
+      left: whether the action is mirrored, so that it begins with the left side.
+      gestures: names in `poses.GESTURES`, for the actions that use them.
+      phase: position in its cycle at which the action begins, 0..1.
     """
 
     tempo: float

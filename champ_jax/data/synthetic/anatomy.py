@@ -1,6 +1,6 @@
-"""Where things are on the open body: the canonical surface that looks are painted on, and the 134 key points.
+"""The open body as a canvas: canonical coordinates that colors are functions of, and the 134 key points.
 
-Canonical coordinates are those of the mean shape's rest pose (metres, pelvis at the origin, y up, x to the body's left,
+Canonical coordinates are those of the mean shape's rest pose (meters, pelvis at the origin, y up, x to the body's left,
 facing +z). Every shape has the same vertices, so a look laid out once fits all of them, and unlike UVs the coordinates
 have no seams: a stripe runs on from front to back.
 """
@@ -17,9 +17,9 @@ from champ_jax.body.smpl import JOINT_NAMES, BodyModel, load_body, rest_joints
 from champ_jax.conditions.maps import vertex_normals
 
 BODY, EYE, MOUTH = 0, 1, 2
-"""Pieces of the body's mesh: the skin, the eyeballs, what lies inside of the mouth."""
+"""Pieces of the body's mesh: the skin, the eyeballs, the inside of the mouth."""
 
-# 68 points of a face in iBUG's order as (x, y) metres on the canonical head seen from the front; its left half is here
+# 68 points of a face in iBUG's order as (x, y) meters on the canonical head seen from the front; its left half is here
 # (the subject's right), the other is its mirror image.
 _JAW = ((-0.073, 0.685), (-0.072, 0.665), (-0.068, 0.645), (-0.063, 0.627), (-0.055, 0.609), (-0.045, 0.595),
         (-0.033, 0.585), (-0.017, 0.580), (0.0, 0.578))  # fmt: skip
@@ -42,12 +42,12 @@ _FINGERS = (
 )
 # Big toe, small toe and heel of the left foot as (x, z) on the floor.
 _FOOT = ((0.155, 0.160), (0.215, 0.130), (0.135, -0.095))
-_NEIGHBOURS = 4
+_NEIGHBORS = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Anatomy:
-    """The open body as a canvas.
+    """The open body and where things are on it.
 
     Attributes:
       body: the open body.
@@ -141,6 +141,6 @@ def _nearest(
 ) -> tuple[np.ndarray, np.ndarray]:
     """For each target (K, 2) in the plane of `axes`, the nearest vertices and weights that fall with distance."""
     distance = np.linalg.norm(points[among][None][..., axes] - targets[:, None], axis=-1)
-    order = np.argsort(distance, axis=1, kind="stable")[:, :_NEIGHBOURS]
+    order = np.argsort(distance, axis=1, kind="stable")[:, :_NEIGHBORS]
     weight = 1 / (np.take_along_axis(distance, order, axis=1) + 1e-3) ** 2
     return among[order], weight / weight.sum(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Paints backdrops: a ray a sample, onto a floor, a wall or the sky."""
+"""Draws backdrops by one ray a sample, which meets a floor, a wall or the sky."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ def rays(camera: Camera, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 def paint_backdrop(
     backdrop: Backdrop, light: Light, camera: Camera, u: np.ndarray, v: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws what is behind a person.
+    """Draws the background of a person.
 
     Args:
       u, v: (N,) picture coordinates of the samples, px.

@@ -18,11 +18,13 @@ _POSED_AT_ONCE = 8
 
 @dataclasses.dataclass(frozen=True)
 class Motif:
-    """What somebody does, whoever does it.
+    """A sequence of actions, independent of the person who performs it.
 
     Attributes:
-      actions: names in `ACTIONS` in order. styles: one for each. seconds: how long each lasts.
-      heading: radians the person faces away from +z at first.
+      actions: names in `ACTIONS` in order.
+      styles: of the actions.
+      seconds: durations of the actions.
+      heading: angle between the person's first direction and +z, radians.
     """
 
     actions: tuple[str, ...]
@@ -50,24 +52,24 @@ def choreograph(motif: Motif, frames: int, reach: float = 1.0) -> tuple[np.ndarr
     """Joint angles and path of a motion.
 
     Args:
-      reach: by how much the way over the ground is scaled; 0 keeps on the spot.
+      reach: factor on the way over the ground; 0 keeps the person on the spot.
 
     Returns:
       angles (T, 24, 3) within the limits of `poses`, the root's at 0; root rotations (T, 3, 3) in the world; and a path
-      (T, 3): x and z of the pelvis, metres, and the height of the lowest point above the ground.
+      (T, 3): x and z of the pelvis, meters, and the height of the lowest point above the ground.
     """
     seconds = np.arange(frames) / FPS
     starts = np.concatenate([[0.0], np.cumsum(motif.seconds)])[:-1]
     angles, speed, total, height = 0.0, 0.0, 0.0, 0.0
     for name, style, start, length in zip(motif.actions, motif.styles, starts, motif.seconds):
-        # Every action fades in and out; shares are normalised below.
+        # Every action fades in and out; shares are normalized below.
         share = np.clip((seconds - start) / _BLEND + 0.5, 0, 1) * np.clip(
             (start + length - seconds) / _BLEND + 0.5, 0, 1
         )
         if name == motif.actions[0] and start == 0:
             share = np.clip((length - seconds) / _BLEND + 0.5, 0, 1)
         share = share * share * (3 - 2 * share)
-        # It begins before it is seen, while the one before it still goes on.
+        # It begins before it is seen, while the previous one still runs.
         own, path = perform(name, np.maximum(seconds - start + (_BLEND if start else 0.0), 0), style)
         moved = np.gradient(np.concatenate([own[:, 0, 1:2], path[:, :2]], axis=1), axis=0)
         angles = angles + share[:, None, None] * own

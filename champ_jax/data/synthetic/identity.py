@@ -1,4 +1,4 @@
-"""Who somebody is: shape, skin, hair and clothes, drawn at random. A look is data; `outfit` and `paint` act on it."""
+"""Random people: shape, skin, hair and clothes as plain data. `outfit` makes meshes of it and `paint` colors."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import numpy as np
 from champ_jax.data.synthetic import palette
 from champ_jax.data.synthetic.patterns import LOGOS, PATTERNS
 
-# Style -> how often men and women wear it.
+# {style: relative frequency for (men, women)}
 HAIR_STYLES = {
     "bald": (2, 0), "buzz": (3, 0.3), "short": (4, 1), "bob": (0.3, 2), "long": (0.5, 3), "ponytail": (0.4, 2),
     "bun": (0.3, 2), "afro": (0.8, 1), "cap": (1.5, 0.7),
@@ -23,18 +23,24 @@ _HEIGHT, _WEIGHT = 0, 3
 
 @dataclasses.dataclass(frozen=True)
 class Garment:
-    """One piece of clothing; colours are linear light, lengths metres on the canonical body.
+    """A garment. Colors are linear light, lengths are meters on the canonical body.
 
     Attributes:
       kind: one of `TOPS` or `BOTTOMS`.
-      color, second, accent: (3,) the cloth, its pattern, its logo and trimmings.
-      pattern: one of `PATTERNS`. period: its period.
-      looseness: how far the cloth stands off the skin.
-      upper, lower: height at which it ends above (at the neck or waist) and below.
-      sleeve: distance from the middle at which sleeves end; 0 for bottoms.
-      logo: one of `LOGOS` or '', in front. logo_radius: its size. back: '' or a logo on the back.
-      back_color: (3,) of the back panel, equal to `color` for most.
-      flare: how much wider a skirt is at its hem.
+      color: (3,) of the cloth.
+      second: (3,) of the pattern.
+      accent: (3,) of logo and trimmings.
+      pattern: one of `PATTERNS`.
+      period: of the pattern.
+      looseness: distance of the cloth from the skin.
+      upper: height of the neckline or waistband.
+      lower: height of the hem.
+      sleeve: distance of the sleeves' ends from the body's middle; 0 for bottoms.
+      logo: one of `LOGOS` on the front, or ''.
+      logo_radius: of both logos.
+      back: one of `LOGOS` on the back, or ''.
+      back_color: (3,) of the back panel, mostly equal to `color`.
+      flare: share by which a skirt is wider at its hem.
     """
 
     kind: str
@@ -60,11 +66,13 @@ class Identity:
 
     Attributes:
       betas: (10,) shape on the open body.
-      skin, hair, eyes, lips: (3,) colours in linear light.
-      hair_style: one of `HAIR_STYLES`. beard: 0 (none) to 1.
+      skin, hair, eyes, lips: (3,) colors in linear light.
+      hair_style: one of `HAIR_STYLES`.
+      beard: density, 0 (none) to 1.
       top, bottom: clothes.
-      shoes, sole, socks: (3,) colours. shoe_height, sock_height: where they end; below the body, none are worn.
-      phase: of the cloth's folds.
+      shoes, sole, socks: (3,) colors in linear light.
+      shoe_height, sock_height: canonical heights of their upper edges; none are worn if those lie below the body.
+      phase: of the cloth's folds, radians.
     """
 
     betas: np.ndarray
@@ -129,7 +137,7 @@ def draw_identity(rng: np.random.Generator, *, extreme: bool = False) -> Identit
 
 
 def undecorated(identity: Identity) -> Identity:
-    """The same person, every garment of one colour."""
+    """The same person, every garment of one color."""
     plain = [
         dataclasses.replace(garment, pattern="plain", logo="", back="", back_color=garment.color)
         for garment in (identity.top, identity.bottom)

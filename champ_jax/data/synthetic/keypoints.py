@@ -1,4 +1,4 @@
-"""The 134 whole-body key points of people made here, as exact as their bodies."""
+"""The 134 whole-body key points of synthetic people, computed from their bodies."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,12 +21,14 @@ def whole_body_keypoints(
     """Projects body, feet, face and hands of open bodies in camera space.
 
     Args:
-      vertices: (T, V, 3) metres. joints: (T, 24, 3).
-      focal: px. image_size: (W, H).
+      vertices: (T, V, 3) meters.
+      joints: (T, 24, 3) meters.
+      focal: focal length, px.
+      image_size: (width, height), px.
 
     Returns:
-      (T, 134, 3) float32 x px, y px and score: 1, or 0 for a point behind the camera or on the far side of the head.
-      What other parts of the body or cloth hide scores 1 too.
+      (T, 134, 3) float32: x px, y px and a score, which is 0 for a point behind the camera or on the far side of the
+      head and 1 for all others, also those that other parts of the body or cloth hide.
     """
     anatomy = load_anatomy()
     points = np.asarray(body_keypoints(anatomy.body, jnp.asarray(vertices), jnp.asarray(joints)))

@@ -1,4 +1,4 @@
-"""One video of one person: from the numbers that name it to its folder."""
+"""One video of one synthetic person: from the numbers that name it to its folder."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ from champ_jax.data.synthetic.scene import SHOTS, Backdrop, Camera, Light, draw_
 
 PARTS = ("train", "test")
 SOLE = 0.006
-"""Metres from the floor to the lowest point of the bare body: the soles of shoes."""
+"""Meters from the floor to the lowest point of the bare body: the soles of shoes."""
 
 _SHOT_SHARES = (0.56, 0.28, 0.16)
 _REACH = {"full": 1.0, "half": 0.25, "close": 0.06}  # nobody walks out of the picture
@@ -30,13 +30,15 @@ _REACH = {"full": 1.0, "half": 0.25, "close": 0.06}  # nobody walks out of the p
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What all videos of a run share; with it, a video's number gives every byte of it.
+    """The settings of a run. Together with them, a video's number determines every byte of it.
 
     Attributes:
-      seed: of everything. size: (W, H) px. frames: of each video.
+      seed: of all random numbers.
+      size: (width, height) of the pictures, px.
+      frames: of each video.
       extreme: whether shapes lie far from the mean.
-      plain: in studios alone and in clothes without patterns, so that a small model can learn them.
-      videos_per_identity: how many motions each person does.
+      plain: whether all videos are in studios and all clothes without patterns, so that a small model can learn them.
+      videos_per_identity: motions that each person performs.
       test_share: share of the videos that are for testing.
     """
 
@@ -51,8 +53,16 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class VideoName:
-    """Which video: its part of the split, its person and its motion. Both are counted from 0 in each part, and people
-    and motions of two parts are drawn from separate streams of random numbers: they are never the same."""
+    """The name of a video: its part of the split, and the numbers of its person and its motion.
+
+    Both are counted from 0 in each part. People and motions of two parts are drawn from separate streams of random
+    numbers, so they are never the same.
+
+    Attributes:
+      part: 'train' or 'test'.
+      identity: number of the person.
+      motion: number of the motion.
+    """
 
     part: str
     identity: int
@@ -60,12 +70,12 @@ class VideoName:
 
     @property
     def folder(self) -> str:
-        """Where it lies in the output."""
+        """The video's folder in the output."""
         return f"{self.part}/p{self.identity:05}_m{self.motion:05}"
 
 
 def name_video(settings: Settings, number: int) -> VideoName:
-    """The `number`-th video of a run, whatever the count: more videos leave those before as they are."""
+    """The name of the `number`-th video of a run; it does not depend on the count, so a run can be extended."""
     before = int(np.floor(number * settings.test_share + 1e-9))
     is_test = int(np.floor((number + 1) * settings.test_share + 1e-9)) > before
     place = before if is_test else number - before
@@ -74,7 +84,15 @@ def name_video(settings: Settings, number: int) -> VideoName:
 
 @dataclasses.dataclass(frozen=True)
 class Take:
-    """A video before it is drawn: who, where, and how they move before the camera."""
+    """A video before it is drawn.
+
+    Attributes:
+      identity: the person.
+      motion: in camera space, with the bare body's key points.
+      camera, light, backdrop: the scene.
+      shot: one of `SHOTS`.
+      actions: names of the actions.
+    """
 
     identity: Identity
     motion: Motion
@@ -86,7 +104,7 @@ class Take:
 
 
 def draw_take(settings: Settings, name: VideoName) -> Take:
-    """Draws who, what and where, and puts the camera."""
+    """Draws the person, the motion and the scene of a video at random."""
     anatomy = load_anatomy()
     identity = draw_identity(_stream(settings, name.part, 0, name.identity), extreme=settings.extreme)
     motif = draw_motif(_stream(settings, name.part, 1, name.motion), settings.frames / FPS)
@@ -125,7 +143,7 @@ def draw_take(settings: Settings, name: VideoName) -> Take:
 
 
 def draw_images(take: Take, motion: Motion | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The pictures (T, H, W, 3) uint8 of a take, and (T, H, W) bool: where pixel centres see the dressed person.
+    """The pictures (T, H, W, 3) uint8 of a take, and (T, H, W) bool: where pixel centers see the dressed person.
 
     Args:
       motion: some frames of the take's motion; all by default.
@@ -139,10 +157,10 @@ def draw_images(take: Take, motion: Motion | None = None) -> tuple[np.ndarray, n
 
 
 def write_video(settings: Settings, name: VideoName, output: str | os.PathLike) -> None:
-    """Makes a video's folder: images/, the conditions, motion.npz and video.json. It appears whole or not at all.
+    """Writes a video's folder: images/, the conditions, motion.npz and video.json. It appears whole or not at all.
 
-    The conditions are those of the bare body, as a fitted SMPL lies under clothes, and the very bytes that
-    `tools/render_conditions.py` draws from the motion.npz.
+    The conditions are those of the bare body, as a fitted SMPL body lies under clothes, byte for byte as
+    `tools/render_conditions.py` draws them from the motion.npz.
 
     Raises:
       InputError: `output` cannot be written, or the disk is full.

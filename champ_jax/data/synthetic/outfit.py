@@ -1,6 +1,6 @@
-"""The shape of a dressed person: cloth and shoes stand off the skin, skirts and hair are meshes of their own.
+"""The shape of a dressed person: cloth and shoes are offsets from the skin, skirts and hair are separate meshes.
 
-All meshes have one topology whoever wears them, so that posing and drawing compile once; what somebody does not wear is
+All people have meshes of one topology, so that posing and drawing compile once; a piece that a person does not wear is
 shrunk to a point, which no pixel sees.
 """
 
@@ -18,7 +18,7 @@ from champ_jax.data.synthetic.anatomy import BODY, Anatomy, load_anatomy
 from champ_jax.data.synthetic.identity import Identity
 
 SKIRT, LOCKS, KNOT, BRIM = 3, 4, 5, 6
-"""Pieces beyond the body's own: skirt, falling hair, bun or tail, a cap's brim."""
+"""Pieces beside those of the body: skirt, falling hair, bun or ponytail, brim of a cap."""
 
 _SKIRT_GRID, _LOCKS_GRID, _KNOT_GRID, _BRIM_GRID = (14, 40), (10, 28), (10, 16), (4, 14)
 _J = {name: number for number, name in enumerate(JOINT_NAMES)}
@@ -29,8 +29,9 @@ class Outfit:
     """A dressed person, ready to be posed by `champ_jax.body.smpl.smpl` with betas of 0.
 
     Attributes:
-      model: the dressed body. Its last 24 vertices are its joints: so it moves by the bare body's skeleton.
-      points: (N, 3) canonical coordinates of its vertices. pieces: (M,) the piece of each face.
+      model: the dressed body. Its last 24 vertices are its joints, so that it moves by the bare body's skeleton.
+      points: (N, 3) canonical coordinates of its vertices.
+      pieces: (M,) the piece that each face belongs to.
     """
 
     model: BodyModel
@@ -92,13 +93,13 @@ def dress(identity: Identity) -> Outfit:
         uvs=None,
         uv_faces=None,
     )
-    # What has a mesh of its own is painted by where it lies on this person.
+    # Separate meshes are painted by their places on this person.
     points = np.concatenate([anatomy.points, vertices[len(anatomy.points) :]])
     return Outfit(model, points.astype(np.float32), pieces)
 
 
 def _thickness(identity: Identity, anatomy: Anatomy) -> np.ndarray:
-    """(V,) metres that cloth and hair stand off the skin."""
+    """(V,) meters that cloth and hair stand off the skin."""
     points = anatomy.points
     top, bottom = identity.top, identity.bottom
     cloth = top.looseness * regions.smooth(regions.top(top, points), 0.03)

@@ -1,4 +1,4 @@
-"""The colour of every point of a dressed person: skin, face, hair and cloth as functions of canonical coordinates."""
+"""The color of every point of a dressed person: skin, face, hair and cloth as functions of canonical coordinates."""
 
 import numpy as np
 
@@ -10,15 +10,16 @@ from champ_jax.data.synthetic.patterns import LOGOS, PATTERNS, noise, step
 
 _EYES = np.array([0.0302, 0.6885])  # the middle of the left iris on the canonical head, (x, y)
 _LOGO_HEIGHT = 0.31
-_SOFT = 0.004  # metres over which one cloth ends and the next begins
+_SOFT = 0.004  # meters over which one cloth ends and the next begins
 _FRONT = 0.022  # canonical z between front and back
 
 
 def paint(identity: Identity, points: np.ndarray, pieces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Colours of points of a dressed person.
+    """Colors of points of a dressed person.
 
     Args:
-      points: (N, 3) canonical coordinates. pieces: (N,) the piece each is on.
+      points: (N, 3) canonical coordinates.
+      pieces: (N,) the piece that each point is on.
 
     Returns:
       (N, 3) albedo in linear light and (N,) gloss, 0 for cloth to 1 for eyes.

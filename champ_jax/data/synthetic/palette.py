@@ -1,4 +1,4 @@
-"""Colours of skin, hair and cloth."""
+"""Colors of skin, hair and cloth."""
 
 import colorsys
 
@@ -23,19 +23,19 @@ def linear(color: np.ndarray) -> np.ndarray:
 
 
 def skin(rng: np.random.Generator) -> np.ndarray:
-    """A skin colour (3,) in linear light: between two of `SKIN`."""
+    """A skin color (3,) in linear light: between two of `SKIN`."""
     place = rng.uniform(0, len(SKIN) - 1)
     low = min(int(place), len(SKIN) - 2)
     return linear(SKIN[low] + (place - low) * (SKIN[low + 1] - SKIN[low]))
 
 
 def hair(rng: np.random.Generator) -> np.ndarray:
-    """A hair colour (3,) in linear light."""
+    """A hair color (3,) in linear light."""
     return linear(np.clip(HAIR[rng.integers(len(HAIR))] + rng.normal(0, 5, 3), 8, 250))
 
 
 def cloth(rng: np.random.Generator, *others: np.ndarray) -> np.ndarray:
-    """A cloth colour (3,) in linear light, as far as can be from `others` among a few draws."""
+    """A cloth color (3,) in linear light, as far as can be from `others` among a few draws."""
     draws = [_cloth(rng) for _ in range(1 if not others else 4)]
     if not others:
         return draws[0]

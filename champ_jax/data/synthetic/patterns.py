@@ -1,11 +1,11 @@
-"""Patterns of cloth: how much of the second colour shows at each point of a garment."""
+"""Patterns of cloth: how much of the second color shows at each point of a garment."""
 
 from collections.abc import Callable
 
 import numpy as np
 
 Field = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
-"""(along, across) coordinates in metres and a period in metres -> share of the second colour, 0..1."""
+"""(along, across) coordinates in meters and a period in meters -> share of the second color, 0..1."""
 
 
 def _plain(along, across, period):
@@ -100,11 +100,11 @@ def cross(x: np.ndarray, y: np.ndarray, radius: float) -> np.ndarray:
 
 
 LOGOS: dict[str, Field] = {"disc": disc, "square": square, "star": star, "ring": ring, "heart": heart, "cross": cross}
-"""Pictures on a garment: (x, y) metres from its middle and a radius -> share of the logo's colour."""
+"""Pictures on a garment: (x, y) meters from its middle and a radius -> share of the logo's color."""
 
 
 def noise(points: np.ndarray, scale: float, phase: float) -> np.ndarray:
-    """(N,) smooth noise of about -1..1 over points (N, 3), with features of about `scale` metres."""
+    """(N,) smooth noise of about -1..1 over points (N, 3), with features of about `scale` meters."""
     p = points * (2 * np.pi / scale)
     x, y, z = p[:, 0], p[:, 1], p[:, 2]
     a = np.sin(x + 1.7 * np.sin(0.73 * y + phase) + phase)

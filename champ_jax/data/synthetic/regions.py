@@ -1,4 +1,4 @@
-"""Where garments and hair lie on the canonical body: signed fields, positive inside, about metres from the edge."""
+"""Where garments and hair lie on the canonical body: signed fields, positive inside, about meters from the edge."""
 
 import numpy as np
 

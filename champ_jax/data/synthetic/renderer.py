@@ -1,7 +1,7 @@
-"""Draws dressed people: the project's rasteriser finds what each sample sees, the rest is shading.
+"""Draws dressed people: the project's rasterizer finds the triangle that each sample sees; this module shades it.
 
-Samples lie on a lattice of half pixels, (2 W + 1) x (2 H + 1), and pictures are its tent-filtered half: so that edges
-are smooth, and every pixel's own centre, where the condition maps are sampled, is one of the samples.
+Samples lie on a lattice of half pixels, (2 W + 1) x (2 H + 1), which a tent filter halves to the picture. So edges are
+smooth, and the center of every pixel, where the condition maps are sampled, is one of the samples.
 """
 
 from functools import partial
@@ -19,7 +19,7 @@ from champ_jax.data.synthetic.paint import paint
 from champ_jax.data.synthetic.scene import Backdrop, Camera, Light
 
 _SHADOW_SIZE = 128
-_SHADOW_EXTENT = 2.6  # metres
+_SHADOW_EXTENT = 2.6  # meters
 _SHADOW_BIAS = 0.035
 _LAMP_DISTANCE = 20.0
 _WRAP = 0.25
@@ -30,8 +30,9 @@ class PersonRenderer:
     """Draws one person in one scene.
 
     Args:
-      identity, outfit: who, and `outfit.dress` of them.
-      camera, light, backdrop: where.
+      identity: the person.
+      outfit: the person's meshes (`outfit.dress`).
+      camera, light, backdrop: the scene.
     """
 
     def __init__(self, identity: Identity, outfit: Outfit, camera: Camera, light: Light, backdrop: Backdrop):
@@ -53,10 +54,10 @@ class PersonRenderer:
         """Draws a frame.
 
         Args:
-          vertices: (N, 3) of the posed outfit, metres, camera space.
+          vertices: (N, 3) of the posed outfit, meters, camera space.
 
         Returns:
-          The picture (H, W, 3) uint8, and (H, W) bool: whether the pixel's centre sees the person.
+          The picture (H, W, 3) uint8, and (H, W) bool: whether the pixel's center sees the person.
         """
         camera = self._camera
         seen = _see(
@@ -116,7 +117,7 @@ class PersonRenderer:
 
 @partial(jax.jit, static_argnames="lattice")
 def _see(vertices, focal, faces, valence, lamp, lattice):
-    """What the lattice's samples see, the vertices' normals, and the depth map from the lamp with its middle."""
+    """The triangle seen by each sample, the vertices' normals, the middle of the shadow map and the shadow map."""
     points = project(vertices, jnp.stack([2 * focal, 2 * focal]), lattice)
     seen = rasterize(points, faces, lattice, _PAIRS_PER_STEP).triangle
     normals = vertex_normals(vertices, faces, valence)

@@ -1,6 +1,6 @@
-"""Where a video is taken: light, backdrop and camera. The world has y up, its floor at y = 0, people about the origin.
+"""Light, backdrop and camera of a video. The world has y up, its floor at y = 0, and people around the origin.
 
-The camera looks along its z, x to the right, y down; it keeps still for a whole video.
+The camera looks along its z axis, with x to the right and y down, and does not move during a video.
 """
 
 import dataclasses
@@ -19,8 +19,10 @@ class Camera:
     """A pinhole camera.
 
     Attributes:
-      rotation: (3, 3) world directions to camera directions. position: (3,) in the world, metres.
-      focal: px. image_size: (W, H).
+      rotation: (3, 3) from world directions to camera directions.
+      position: (3,) in the world, meters.
+      focal: focal length, px.
+      image_size: (width, height), px.
     """
 
     rotation: np.ndarray
@@ -31,11 +33,13 @@ class Camera:
 
 @dataclasses.dataclass(frozen=True)
 class Light:
-    """A far lamp and what comes from all around, in linear light.
+    """A distant lamp and ambient light, in linear light.
 
     Attributes:
-      direction: (3,) unit, from the scene to the lamp, world.
-      key: (3,) of the lamp. sky, ground: (3,) from above and below.
+      direction: (3,) unit vector from the scene to the lamp, in the world.
+      key: (3,) light of the lamp.
+      sky: (3,) ambient light from above.
+      ground: (3,) ambient light from below.
     """
 
     direction: np.ndarray
@@ -66,8 +70,9 @@ def draw_camera(
 
     Args:
       shot: 'full' (all of the body), 'half' (from the hips up) or 'close' (head and shoulders).
-      joints: (T, 24, 3) of the person in the world, metres. tops: (T, 3) the crown of the head.
-      image_size: (W, H).
+      joints: (T, 24, 3) of the person in the world, meters.
+      tops: (T, 3) the crown of the head in the world, meters.
+      image_size: (width, height), px.
     """
     yaw = rng.uniform(-0.55, 0.55) if rng.uniform() < 0.88 else rng.uniform(-np.pi, np.pi)
     pitch = rng.uniform(-0.02, 0.16) if shot == "full" else rng.uniform(-0.06, 0.12)
@@ -94,18 +99,21 @@ def draw_camera(
     slack = (1 - 1 / spare) * distance * margins / focal  # the person needs not be in the middle
     middle[:2] += shift * slack
     position = rotation.T @ (middle - [0, 0, distance])
-    if position[1] < 0.25:  # never under the floor
+    if position[1] < 0.25:  # not below the floor
         position[1] = 0.25
     return Camera(rotation, position, float(focal), tuple(image_size))
 
 
 @dataclasses.dataclass(frozen=True)
 class Backdrop:
-    """What is behind somebody; `backdrops.paint_backdrop` draws it.
+    """The background of a video; `backdrops.paint_backdrop` draws it.
 
     Attributes:
-      kind: one of `BACKDROPS`. colors: (6, 3) in linear light, used as the kind needs. numbers: (24,) in 0..1.
-      wall: metres behind the origin, seen from the camera. yaw: of the wall, radians.
+      kind: one of `BACKDROPS`.
+      colors: (6, 3) in linear light; each kind uses some of them.
+      numbers: (24,) in 0..1, which choose details; each kind uses some of them.
+      wall: distance of the wall behind the origin, seen from the camera, meters.
+      yaw: of the wall, radians.
     """
 
     kind: str
@@ -120,10 +128,10 @@ def draw_backdrop(rng: np.random.Generator, joints: np.ndarray) -> Backdrop:
     tints = np.stack([palette.cloth(rng) for _ in range(6)])
     # Walls and floors are paler than clothes.
     pale = rng.uniform(0.25, 0.85, 6)[:, None]
-    grey = rng.uniform(0.12, 0.75, 6)[:, None]
+    gray = rng.uniform(0.12, 0.75, 6)[:, None]
     return Backdrop(
         kind=str(rng.choice(BACKDROPS)),
-        colors=tints * (1 - pale) + pale * grey,
+        colors=tints * (1 - pale) + pale * gray,
         numbers=rng.uniform(0, 1, 24),
         wall=float(np.hypot(joints[..., 0], joints[..., 2]).max() + rng.uniform(0.4, 2.4)),
         yaw=float(rng.normal(0, 0.15)),

@@ -90,7 +90,7 @@ def test_a_standing_foot_does_not_leave_its_place():
     style = motif.styles[0]
     angles, path = perform("walk", np.arange(48) / 24, style)
     speed = np.diff(path[:, 0]).mean() * 24
-    assert 0.5 < speed < 2.2  # metres a second
+    assert 0.5 < speed < 2.2  # meters a second
     rotations = to_rotations(within_limits(angles))
     rotations[:, 0] = np.eye(3)
     _, joints = pose_frames(load_anatomy().body, np.zeros(10), rotations)

@@ -155,24 +155,24 @@ def test_more_videos_leave_the_first_ones_as_they_are(share):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
-        ("--count=0", "--count=0: must be 1 or more"),
+        ("--count=0", "--count=0: expected a whole number of at least 1"),
         ("--count=x", "count"),
-        ("--count=1 --size=12", "--size=12: want WxH"),
+        ("--count=1 --size=12", "--size=12: expected WIDTHxHEIGHT"),
         ("--count=1 --size=8x8", "at least 16x16"),
         ("--count=1 --frames=0", "--frames=0"),
         ("--count=1 --workers=0", "--workers=0"),
         ("--count=1 --seed=-1", "--seed=-1"),
         ("--count=1 --test_share=1.5", "--test_share=1.5"),
         ("--count=1 --videos_per_identity=0", "--videos_per_identity=0"),
-        ("--count=1 --colour=red", "--colour=red"),
+        ("--count=1 --color=red", "--color=red"),
     ],
 )
-def test_bad_options_are_one_line_and_leave_nothing(tmp_path, arguments, told):
+def test_bad_options_are_one_line_and_leave_nothing(tmp_path, arguments, message):
     with pytest.raises(InputError, match=None) as error:
         _tool().main([f"--output={tmp_path / 'out'}", *arguments.split()])
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert not list(tmp_path.iterdir())
 
 
@@ -180,7 +180,7 @@ def test_folders_of_something_else_are_refused(made, tmp_path):
     with pytest.raises(InputError, match="another seed, frames"):
         make_people(made, COUNT, Settings(seed=3, frames=4, size=(40, 56), test_share=0.34))
     (tmp_path / "train").mkdir()
-    with pytest.raises(InputError, match=r"holds train/ but no people\.json"):
+    with pytest.raises(InputError, match="a folder that holds other things, not synthetic people"):
         make_people(tmp_path, 1, SETTINGS)
     file = tmp_path / "file"
     file.write_text("")
@@ -188,7 +188,7 @@ def test_folders_of_something_else_are_refused(made, tmp_path):
         make_people(file, 1, SETTINGS)
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "people.json").write_text("{")
-    with pytest.raises(InputError, match="not readable"):
+    with pytest.raises(InputError, match="is not JSON"):
         make_people(tmp_path / "broken", 1, SETTINGS)
 
 
@@ -214,8 +214,7 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(tmp_path, monkeypatch)
         save(self, path, *args, **kwargs)
 
     monkeypatch.setattr(Image.Image, "save", full)
-    with pytest.raises(InputError, match="no space left"):
+    with pytest.raises(InputError, match="disk or quota is full"):
         write_video(SETTINGS, name_video(SETTINGS, 0), tmp_path)
     assert len(saved) == 8
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert not list((tmp_path / "train").iterdir())
+    assert not list(tmp_path.iterdir())

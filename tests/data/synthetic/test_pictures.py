@@ -109,7 +109,7 @@ def test_a_back_differs_from_a_front():
 
 
 @pytest.mark.parametrize("pattern", list(patterns.PATTERNS))
-def test_patterns_repeat_and_stay_within_their_colours(pattern):
+def test_patterns_repeat_and_stay_within_their_colors(pattern):
     along, across = np.random.default_rng(0).uniform(-1, 1, (2, 4000))
     share = patterns.PATTERNS[pattern](along, across, 0.1)
     assert share.min() >= 0
@@ -185,7 +185,7 @@ def test_extreme_shapes_are_far_from_the_mean():
     assert len({beta > 0 for beta in np.array(extreme)[:, 3]}) == 2
 
 
-def test_plain_people_are_the_same_people_in_one_colour(takes):
+def test_plain_people_are_the_same_people_in_one_color(takes):
     for k, take in enumerate(takes):
         plain = draw_take(dataclasses.replace(SETTINGS, plain=True), VideoName("train", k, k))
         assert plain.backdrop.kind == "studio"
@@ -196,7 +196,7 @@ def test_plain_people_are_the_same_people_in_one_colour(takes):
             np.testing.assert_array_equal(ours.back_color, theirs.color)
 
 
-def test_cloth_colours_differ_from_their_neighbours():
+def test_cloth_colors_differ_from_their_neighbors():
     rng = np.random.default_rng(0)
     for _ in range(20):
         first = palette.cloth(rng)
