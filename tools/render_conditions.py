@@ -16,9 +16,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from champ_jax.body.cameras import picture_size
 from champ_jax.common.cli import Parser, run
 from champ_jax.common.errors import InputError
+from champ_jax.common.outputs import Output, claim
 from champ_jax.common.parallel import map_items
+from champ_jax.common.ranges import Choice, Integer, Items
+from champ_jax.conditions.motion_folder_writer import MOTION_FOLDER
 from champ_jax.conditions.render import BACKENDS
 from champ_jax.conditions.rendered_motion import RENDERED
 from champ_jax.conditions.rendering_jobs import render_folder
@@ -31,11 +35,16 @@ def main(argv: Sequence[str]) -> None:
     )
     parser.add_argument("--output", required=True, help="the motion folder to write, or the folder for several")
     parser.add_argument("--body", help="body file (SMPL_NEUTRAL.pkl, ...); the open body by default")
-    parser.add_argument("--backend", default="jax", help=f"one of {', '.join(BACKENDS)}")
+    parser.add_argument("--backend", choices=BACKENDS, default="jax", help="what draws (%(default)s)")
     parser.add_argument("--conditions", help=f"comma-separated, of {','.join(RENDERED)}; all by default")
-    parser.add_argument("--size", help="WxH of the maps; the motion's own by default")
+    parser.add_argument("--size", type=picture_size, help="WxH of the maps; the motion's own by default")
     parser.add_argument("--picture", help="a picture to show the shaded body over in overview.mp4")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes for several (%(default)s)")
+    parser.add_argument(
+        "--workers",
+        type=Integer(minimum=1, maximum=4096),
+        default=os.cpu_count(),
+        help="processes for several (%(default)s)",
+    )
     parser.add_argument("--runner", help="an Apache Beam runner instead of processes of this machine")
     parser.add_argument("--runner_options", default="", help="Beam's pipeline options, separated by spaces")
     arguments = parser.parse_args(argv)
@@ -43,14 +52,16 @@ def main(argv: Sequence[str]) -> None:
     common = {
         "body": arguments.body,
         "backend": arguments.backend,
-        "image_size": _size(arguments.size),
+        "image_size": arguments.size,
         "conditions": None if arguments.conditions is None else arguments.conditions.split(","),
         "picture": arguments.picture,
     }
-    items = [
-        {**common, "motion": motion, "output": output}
-        for motion, output in _outputs(arguments.motion, arguments.output).items()
-    ]
+    if common["conditions"] is not None:
+        Items(Choice(*RENDERED), minimum=1, distinct=True).check("--conditions", common["conditions"])
+    outputs = _outputs(arguments.motion, arguments.output)
+    inputs = [path for path in (*outputs, arguments.body, arguments.picture) if path is not None]
+    claim([Output("--output", path, MOTION_FOLDER) for path in outputs.values()], inputs)
+    items = [{**common, "motion": motion, "output": output} for motion, output in outputs.items()]
     scratch = Path(arguments.output).absolute().parent
     if arguments.runner is not None:
         scratch.mkdir(parents=True, exist_ok=True)
@@ -69,6 +80,8 @@ def main(argv: Sequence[str]) -> None:
 def _outputs(motions: str, output: str) -> dict[str, str]:
     """{motion: its folder}: `output` itself for one, a folder in it, named as the file, for several."""
     paths = [path for path in motions.split(",") if path]
+    if not paths:
+        raise InputError("--motion: names no file")
     if len(paths) == 1 or Path(motions).exists():
         return {motions: output}
     for name, count in Counter(Path(path).stem for path in paths).items():
@@ -77,15 +90,6 @@ def _outputs(motions: str, output: str) -> dict[str, str]:
                 f"--motion: {count} of them are named {name}; their folders would be the same, rename them"
             )
     return {path: str(Path(output) / Path(path).stem) for path in paths}
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    sides = text.lower().split("x")
-    if len(sides) != 2 or not all(side.isdigit() for side in sides):
-        raise InputError(f"--size={text}: want WxH, for example 512x768")
-    return int(sides[0]), int(sides[1])
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ MAX_FRAMES = 300_000
 LARGEST_SIZES = {"frames": MAX_FRAMES, "vertices": 2_000_000, "faces": 4_000_000}
 """The largest sizes that a plausible file has, by the names that shapes give them."""
 
-ANY = Number()
+ANY = Number(minimum=-1_000_000_000, maximum=1_000_000_000)
+INDEX = Number(minimum=0, maximum=2**31 - 1)
 METERS = Number(minimum=-1_000_000, maximum=1_000_000)
 FOCAL = Number(above=0, maximum=10_000_000)
 FPS = Number(above=0, maximum=1000)

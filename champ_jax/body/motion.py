@@ -14,6 +14,7 @@ from champ_jax.body.smpl import NUM_JOINTS, BodyModel, smpl
 from champ_jax.common.errors import InputError
 from champ_jax.common.files import atomic_path
 from champ_jax.common.pickles import read_arrays
+from champ_jax.common.ranges import Number
 
 SPACES = ("smpl", "smplx", "open")
 NUM_KEYPOINTS = 134
@@ -27,7 +28,7 @@ FIELDS = {
     "focal": Field(("frames",), np.float32, FOCAL),
     "image_size": Field((2,), np.int32, SIDE),
     "fps": Field((), np.float64, FPS, reshape=True),
-    "valid": Field(("frames",), bool),
+    "valid": Field(("frames",), bool, Number(minimum=0, maximum=1)),
     "body": Field((), str, reshape=True),
     "keypoints": Field(("frames", NUM_KEYPOINTS, 3), np.float32, METERS, optional=True),
 }

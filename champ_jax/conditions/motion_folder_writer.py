@@ -1,20 +1,21 @@
 """Writes rendered conditions as a motion folder, {condition}/NNNN.png from 0001, and a video to look at."""
 
-import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from champ_jax.common.errors import InputError
-from champ_jax.common.files import atomic_path
+from champ_jax.common.files import read_json, write_json
+from champ_jax.common.outputs import folder_with
 from champ_jax.common.pictures import read_image, write_image
 from champ_jax.common.videos import VideoWriter
 from champ_jax.conditions.preview import preview
-from champ_jax.conditions.rendered_motion import RenderedMotion
+from champ_jax.conditions.rendered_motion import RENDERED, RenderedMotion
 
 OVERVIEW = "overview.mp4"
 _RECORD = "render.json"
@@ -36,12 +37,16 @@ def write_motion_folder(rendered: RenderedMotion, folder: str | os.PathLike) -> 
       InputError: the folder holds pictures of something else, cannot be written, or the disk is full.
     """
     folder = Path(folder)
-    _claim(folder, rendered)
+    _require_same(folder, rendered)
     missing = [
         index
         for index in range(len(rendered))
         if not all(_file(folder, name, index).is_file() for name in rendered.conditions)
     ]
+    if missing:
+        rendered[missing[0]]  # a motion that cannot be drawn leaves nothing behind
+    if not (folder / _RECORD).is_file():
+        write_json(folder / _RECORD, _record(rendered), indent=2)
     with (
         ThreadPoolExecutor(_WRITERS) as pool,
         tqdm(total=len(rendered), initial=len(rendered) - len(missing), desc="render", unit="frame") as bar,
@@ -81,30 +86,35 @@ def _file(folder: Path, condition: str, index: int) -> Path:
     return folder / condition / f"{index + 1:04}.png"
 
 
-def _claim(folder: Path, rendered: RenderedMotion) -> None:
-    """Records in the folder what it is of; refuses a folder of something else."""
-    record = {
+def _record(rendered: RenderedMotion) -> dict[str, Any]:
+    """What a folder says of its pictures."""
+    return {
         "fingerprint": rendered.fingerprint,
         "frames": len(rendered),
         "image_size": list(rendered.image_size),
         "conditions": list(rendered.conditions),
     }
-    path = folder / _RECORD
-    try:
-        there = json.loads(path.read_text())
-    except FileNotFoundError:
+
+
+def _require_same(folder: Path, rendered: RenderedMotion) -> None:
+    """Refuses a folder that holds pictures of something else, or that this program did not draw."""
+    if not (folder / _RECORD).is_file():
         pictures = [name for name in rendered.conditions if any((folder / name).glob("*.png"))]
         if pictures:
             raise InputError(
                 f"{folder}: holds pictures in {pictures[0]}/ that were not drawn by this program; name another output"
-            ) from None
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(record, indent=2) + "\n")
-        return
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: is not readable ({error}); name another output or remove the folder") from error
-    if there != record:
+            )
+    elif read_json(folder / _RECORD) != _record(rendered):
         raise InputError(
             f"{folder}: holds the maps of another motion, body, size or backend ({_RECORD}); name another output or "
             "remove the folder"
         )
+
+
+def _may_be_continued(folder: Path) -> bool:
+    """Whether pictures may be drawn into a folder: it has a record of this program, or nothing of a record's names."""
+    return (folder / _RECORD).is_file() or not any((folder / name).exists() for name in (*RENDERED, OVERVIEW, _RECORD))
+
+
+MOTION_FOLDER = folder_with("a motion folder that this program draws", _may_be_continued)
+"""The kind of output that `write_motion_folder` writes."""

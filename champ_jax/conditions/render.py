@@ -6,7 +6,9 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from champ_jax.body.fields import SIDE, Field, read_field
 from champ_jax.common.errors import InputError
+from champ_jax.common.limits import require_memory
 from champ_jax.conditions.colors import PART_COLORS
 from champ_jax.conditions.maps import LINEAR_PART_COLORS, MAPS, draw_maps
 from champ_jax.conditions.rasterizer import NEAR
@@ -17,7 +19,8 @@ BACKENDS = ("jax", "pyrender")
 _CPU_FRAMES_IN_FLIGHT = 2
 _ACCELERATOR_BATCH = 8
 
-_MAX_PIXELS = 1 << 28
+# What a chunk of frames takes with everything that is computed on the way: 192 measured at 2000x2000 on a CPU.
+_BYTES_PER_PIXEL = 240
 
 
 def render(
@@ -74,7 +77,7 @@ class MapRenderer:
         backend: str = "jax",
         maps: Sequence[str] = MAPS,
     ):
-        self.image_size = checked_size(image_size)
+        self.image_size = check_image_size(image_size)
         faces, parts = np.asarray(faces), np.asarray(parts)
         if faces.ndim != 2 or faces.shape[1] != 3 or not len(faces) or not np.issubdtype(faces.dtype, np.integer):
             raise InputError(f"faces are {faces.dtype} of shape {faces.shape}; want integers (faces, 3)")
@@ -113,7 +116,7 @@ class MapRenderer:
         drawn = draw(vertices, focal)
         empty = numbers[~drawn["mask"].any(axis=(1, 2))]
         if len(empty):
-            warnings.warn(f"{frame_numbers(empty)}: the body is outside the picture, the maps are empty", stacklevel=2)
+            warnings.warn(f"{name_frames(empty)}: the body is outside the picture, the maps are empty", stacklevel=2)
         return {name: drawn[name] for name in self.maps}
 
     def _draw_jax(self, vertices: np.ndarray, focal: np.ndarray) -> dict[str, np.ndarray]:
@@ -179,22 +182,20 @@ class MapRenderer:
         return bool(((high >= 0) & (low <= self.image_size)).all(axis=1).any())
 
 
-def checked_size(image_size: Sequence[int]) -> tuple[int, int]:
+def check_image_size(image_size: Sequence[int]) -> tuple[int, int]:
     """[W, H] as a tuple of positive integers.
 
     Raises:
-      InputError: it is something else, or the picture would be too large.
+      InputError: it is something else, or drawing frames of this size would take more memory than there is.
     """
-    size = np.asarray(image_size)
-    if size.shape != (2,) or not np.issubdtype(size.dtype, np.number) or not (size == np.floor(size)).all():
-        raise InputError(f"image_size is {image_size}; want [width, height] in pixels")
-    width, height = (int(side) for side in size)
-    if min(width, height) < 1 or width * height > _MAX_PIXELS:
-        raise InputError(f"image_size is {width}x{height}; want positive sides and at most {_MAX_PIXELS} pixels")
+    width, height = read_field("maps", "image_size", image_size, Field((2,), np.int64, SIDE)).tolist()
+    require_memory(
+        width * height * _BYTES_PER_PIXEL, f"image_size {width}x{height}: drawing the maps", "choose a smaller size"
+    )
     return width, height
 
 
-def frame_numbers(frames: np.ndarray) -> str:
+def name_frames(frames: np.ndarray) -> str:
     """'frame 3', 'frames 3, 4' or 'frames 3, 4, 5 and 12 more'."""
     named = ", ".join(str(frame) for frame in frames[:3])
     more = f" and {len(frames) - 3} more" if len(frames) > 3 else ""

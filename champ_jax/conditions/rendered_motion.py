@@ -15,7 +15,7 @@ from champ_jax.common.errors import InputError
 from champ_jax.conditions.body_skeleton import body_skeleton
 from champ_jax.conditions.maps import MAPS
 from champ_jax.conditions.mesh_sequence import MeshSequence
-from champ_jax.conditions.render import MapRenderer, checked_size, frame_numbers
+from champ_jax.conditions.render import MapRenderer, check_image_size, name_frames
 from champ_jax.conditions.skeleton import draw_skeleton
 
 SKELETON = "dwpose"
@@ -54,15 +54,15 @@ class RenderedMotion(Sequence):
             raise InputError(f"no frames: {frames} takes none of {len(source.valid)}")
         self.conditions = tuple(conditions)
         self.fps = source.fps
-        self._native_size = checked_size(source.image_size)
-        self.image_size = self._native_size if image_size is None else checked_size(image_size)
+        self._native_size = check_image_size(source.image_size)
+        self.image_size = self._native_size if image_size is None else check_image_size(image_size)
         self._renderers: dict[tuple[int, int], MapRenderer] = {}
         self._chunk: tuple[int, dict[str, np.ndarray]] | None = None
         self._renderer(self.image_size)  # a backend that is not there is told at once
         invalid = self._frames[~source.valid[self._frames]]
         if len(invalid):
             warnings.warn(
-                f"{frame_numbers(invalid)}: not valid in the motion, drawn empty; fill gaps with tools/align_motion.py",
+                f"{name_frames(invalid)}: not valid in the motion, drawn empty; fill gaps with tools/align_motion.py",
                 stacklevel=3,
             )
 
@@ -93,7 +93,7 @@ class RenderedMotion(Sequence):
           size: (W, H), drawn at this size (the picture is squeezed or stretched where its proportions differ, as
             resizing pictures does); None takes `image_size`.
         """
-        drawn = self._draw(start, stop, self.image_size if size is None else checked_size(size))
+        drawn = self._draw(start, stop, self.image_size if size is None else check_image_size(size))
         return {
             name: images if images.ndim == 4 else np.repeat(images[..., None], 3, axis=-1)
             for name, images in drawn.items()

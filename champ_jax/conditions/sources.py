@@ -11,6 +11,7 @@ from champ_jax.body.motion import Motion
 from champ_jax.body.smpl import load_body
 from champ_jax.common.condition_names import CONDITIONS, MASK
 from champ_jax.common.errors import InputError
+from champ_jax.common.files import find_type
 from champ_jax.common.pictures import IMAGE_SUFFIXES
 from champ_jax.common.videos import VIDEO_SUFFIXES
 from champ_jax.conditions.mesh_sequence import MeshSequence, is_mesh_sequence
@@ -68,7 +69,7 @@ def open_conditions(
         raise InputError(f"{path}: is a video; give a motion (bodies are fitted to a video first, see docs/motion.md)")
     if path.suffix.lower() in IMAGE_SUFFIXES:
         raise InputError(f"{path}: is a picture; give a motion folder, whose folders hold a picture a frame")
-    if path.is_dir() and _holds_maps(path):
+    if find_type(path) == "folder" and _holds_maps(path):
         folder = MotionFolder(path, conditions or CONDITIONS, frames, picture_size=picture_size, fit=fit)
         return folder, _fit_notes(path, folder.image_size, picture_size, fit)
     drawn = {"backend": backend, "image_size": image_size}

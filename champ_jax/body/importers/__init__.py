@@ -14,6 +14,7 @@ from champ_jax.body.importers.placement import place_before_camera
 from champ_jax.body.motion import FIELDS, NUM_BETAS, ROTATION_TOLERANCE, Motion
 from champ_jax.body.rotations import nearest_rotation, rotation_error
 from champ_jax.common.errors import InputError
+from champ_jax.common.files import find_type
 from champ_jax.common.pickles import read_arrays
 
 READERS = (reference, phalp, wham, tram, gvhmr, prompthmr, amass)
@@ -55,7 +56,8 @@ def import_motion(
       InputError: no such file, of no known content, without an image size, or with bad values.
     """
     path = Path(path)
-    if not path.exists():
+    kind = find_type(path)
+    if kind is None:
         raise InputError(f"{path}: no such file or folder")
     for name, value, field in (
         ("image_size", image_size, FIELDS["image_size"]),
@@ -64,7 +66,7 @@ def import_motion(
     ):
         if value is not None:
             read_field("--" + name, name, value, field)
-    data = None if path.is_dir() else read_arrays(path)
+    data = None if kind == "folder" else read_arrays(path)
     if is_mapping_with(data, "rotations", "image_size"):
         return _adjusted(Motion.load(path), image_size, focal, fps), []
     if is_mapping_with(data, "vertices", "faces", "translation"):
@@ -76,7 +78,7 @@ def import_motion(
     if (data is not None and np.ndim(data) <= 1 and np.size(data) == 0) or data in ({}, [], ()):
         raise InputError(f"{path}: is an empty result; nobody was found in the video")
     known = ", ".join(reader.FORMAT for reader in READERS)
-    hint = _hint(path) if path.is_dir() else ""
+    hint = _hint(path) if kind == "folder" else ""
     raise InputError(f"{path}: holds no motion that is known here ({known}, motion.npz){hint}")
 
 

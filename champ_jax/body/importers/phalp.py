@@ -10,6 +10,7 @@ from champ_jax.body.cameras import hmr2_focal
 from champ_jax.body.fields import METERS, SIDE, Field, read_field, read_fields
 from champ_jax.body.importers.base import ROTATION, Source, Track, is_mapping_with
 from champ_jax.common.errors import InputError
+from champ_jax.common.ranges import Number
 
 FORMAT = "4D-Humans / PHALP"
 _BODY = {
@@ -17,6 +18,7 @@ _BODY = {
     "body_pose": Field((23, 3, 3), np.float64, ROTATION, reshape=True),
     "betas": Field(("*",), reshape=True),
 }
+_IDS = Field(("*",), np.int64, Number(minimum=-(2**31), maximum=2**31))
 _CAMERA = Field((3,), np.float64, METERS, reshape=True)
 _SIZE = Field((2,), np.float64, SIDE, reshape=True)
 
@@ -34,11 +36,11 @@ def read(path: Path, data: Any) -> Source | None:
     }
     for index, name in enumerate(sorted(data, key=lambda name: (times[name], str(name)))):
         source, frame = f"{path}: frame {name}", data[name]
-        ids = _people(source, "tid", frame["tid"])
+        ids = read_field(source, "tid", _people(source, "tid", frame["tid"]), _IDS).tolist()
         columns = {key: _people(source, key, frame[key], len(ids)) for key in ("smpl", "camera")}
-        missed = _people(source, "tracked_time", frame.get("tracked_time"), len(ids))
+        missed = _people(source, "tracked_time", frame.get("tracked_time"), len(ids), required=False)
         missed = read_field(source, "tracked_time", missed or [0] * len(ids), Field(("*",)))
-        sizes = _people(source, "size", frame.get("size"), len(ids))
+        sizes = _people(source, "size", frame.get("size"), len(ids), required=False)
         for slot, person in enumerate(ids):
             if missed[slot] or not is_mapping_with(columns["smpl"][slot], *_BODY):
                 continue
@@ -54,16 +56,14 @@ def read(path: Path, data: Any) -> Source | None:
     return Source(FORMAT, tracks, "smpl", image_size, default_focal=hmr2_focal, length=len(data))
 
 
-def _people(source: str, name: str, values: Any, count: int | None = None) -> list[Any]:
-    """One value a person, `count` of them; none at all where `values` is None or empty."""
-    if values is None:
+def _people(source: str, name: str, values: Any, count: int | None = None, *, required: bool = True) -> list[Any]:
+    """One value a person, `count` of them; none at all where `values` may be missing and is."""
+    if values is None and not required:
         return []
     if not isinstance(values, list | tuple) and not (isinstance(values, np.ndarray) and values.ndim):
         raise InputError(f"{source}: {name} holds {type(values).__name__}, a list of people is expected")
-    if count is not None and len(values) not in (0, count):
+    if count is not None and len(values) != count and (required or len(values)):
         raise InputError(f"{source}: {name} tells of {len(values)} people, tid of {count}")
-    if count and not len(values) and name in ("smpl", "camera"):
-        raise InputError(f"{source}: {name} is empty, tid tells of {count} people")
     return list(values)
 
 

@@ -64,6 +64,7 @@ def _frame_files(folder: Path) -> list[tuple[int, Path]]:
 def _from_frames(files: Sequence[tuple[int, Path]]) -> Source:
     """One person per index in a frame's lists; the reference itself uses index 0 only."""
     first, last = files[0][0], files[-1][0]
+    folder = files[0][1].parent if len(files) > 1 else files[0][1]
     length = last - first + 1
     check_frame_count(f"{files[-1][1]}: counted from {files[0][1].name}", length)
     people: dict[int, list[tuple[int, np.ndarray, np.ndarray, np.ndarray, float]]] = {}
@@ -86,11 +87,11 @@ def _from_frames(files: Sequence[tuple[int, Path]]) -> Source:
         for person, row in enumerate(zip(rotations, betas, frame["cam_t"])):
             people.setdefault(person, []).append((number - first, *row, focal))
     if not people:
-        raise InputError(f"{files[0][1].parent}: nobody was found in any of its {len(files)} frames")
+        raise InputError(f"{folder}: nobody was found in any of its {len(files)} frames")
     tracks = {}
     for person, rows in people.items():
         if len({len(row[2]) for row in rows}) > 1:
-            raise InputError(f"{files[0][1].parent}: betas have different lengths in different frames")
+            raise InputError(f"{folder}: betas have different lengths in different frames")
         numbers, rotations, betas, cameras, focals = (np.array(column) for column in zip(*rows))
         tracks[str(person)] = Track(numbers, rotations, betas, cameras, None if np.isnan(focals).any() else focals)
     return Source(FORMAT, tracks, "smpl", image_size, default_focal=hmr2_focal, length=length)

@@ -21,7 +21,7 @@ from champ_jax.common.locks import hold_folder
 from champ_jax.common.outputs import Output, claim, folder_with
 from champ_jax.common.parallel import end_with_parent
 from champ_jax.common.ranges import Integer, Number
-from champ_jax.conditions.render import checked_size
+from champ_jax.conditions.render import check_image_size
 from champ_jax.data.synthetic.one_video import PARTS, Settings, VideoName, name_video, write_video
 
 RECORD, SPLIT = "people.json", "split.json"
@@ -82,7 +82,7 @@ def _check(count: int, settings: Settings, workers: int) -> None:
     width, height = settings.size
     if min(width, height) < 16:
         raise InputError(f"--size={width}x{height}: must be at least 16x16")
-    checked_size(settings.size)
+    check_image_size(settings.size)
     require_memory(
         min(workers, count) * (_PROCESS_MEMORY + settings.frames * (_MESH_MEMORY + 4 * width * height)),
         f"--workers={workers} --frames={settings.frames} --size={width}x{height}",
