@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from champ_jax.body.fields import INDEX, Field, read_fields
+from champ_jax.body.fields import Field, read_fields
 from champ_jax.common.errors import InputError
 from champ_jax.common.pickles import plain, read_arrays
 from champ_jax.common.ranges import Number
@@ -31,6 +31,7 @@ _FACE_VERTICES = {6890: (332, 6260, 2800, 4071, 583), 10475: (9120, 9929, 9448, 
 
 _WEIGHT_TOLERANCE = 0.05
 
+_INDEX = Number(minimum=0, maximum=2**31 - 1)
 FIELDS = {
     "v_template": Field(("vertices", 3), np.float32, Number(minimum=-1000, maximum=1000)),
     "weights": Field(("vertices", "joints"), np.float32, Number(minimum=-1, maximum=2)),
@@ -38,11 +39,11 @@ FIELDS = {
     "posedirs": Field(("vertices", 3, "pose"), np.float32),
     "J_regressor": Field(("joints", "vertices"), np.float32),
     "kintree_table": Field((2, "joints"), np.int64, Number(minimum=-1, maximum=2**32)),  # the root is -1, or 2**32 - 1
-    "f": Field(("faces", 3), np.int32, INDEX),
-    "face_vertices": Field((5, "points"), np.int32, INDEX, optional=True),
+    "f": Field(("faces", 3), np.int32, _INDEX),
+    "face_vertices": Field((5, "points"), np.int32, _INDEX, optional=True),
     "face_weights": Field((5, "points"), np.float32, optional=True),
     "vt": Field(("uvs", 2), np.float32, optional=True),
-    "ft": Field(("faces", 3), np.int32, INDEX, optional=True),
+    "ft": Field(("faces", 3), np.int32, _INDEX, optional=True),
     "space": Field((), str, reshape=True, optional=True),
 }
 """What a body file in SMPL's form holds."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from champ_jax.common.errors import InputError
-from champ_jax.common.ranges import Number
+from champ_jax.common.ranges import Integer, Number
 
 MAX_FRAMES = 300_000
 """Frames of the longest motion: almost three hours at 30 frames per second."""
@@ -25,7 +25,6 @@ LARGEST_SIZES = {"frames": MAX_FRAMES, "vertices": 2_000_000, "faces": 4_000_000
 """The largest sizes that a plausible file has, by the names that shapes give them."""
 
 ANY = Number(minimum=-1_000_000_000, maximum=1_000_000_000)
-INDEX = Number(minimum=0, maximum=2**31 - 1)
 METERS = Number(minimum=-1_000_000, maximum=1_000_000)
 FOCAL = Number(above=0, maximum=10_000_000)
 FPS = Number(above=0, maximum=1000)
@@ -39,9 +38,8 @@ class Field:
 
     Attributes:
       shape: its sizes. A name stands for the same size in all fields that are read together; '*' is any size.
-      dtype: what it is converted to. Whole numbers and booleans are converted from floating point only if nothing is
-        lost.
-      values: the range of its values. NaN and infinity are never allowed.
+      dtype: what it is converted to. Whole numbers and booleans are converted from floating point if nothing is lost.
+      values: the range of its values. NaN and infinity are never allowed; an `Integer` takes no floating point at all.
       reshape: whether an array of another shape is taken if it can be reshaped to (-1, *rest of the shape); an array of
         one value for a shape without sizes.
       optional: whether it may be missing.
@@ -165,6 +163,8 @@ def _convert(source: str, name: str, array: np.ndarray, field: Field, valid: np.
     dtype = np.dtype(field.dtype)
     if dtype.kind == "U":
         return array.astype(np.str_)
+    if isinstance(field.values, Integer) and array.dtype.kind not in "iu":
+        raise InputError(f"{source}: {name} holds {array.dtype}, integers are expected")
     per_frame = field.shape[:1] == ("frames",)
     good, expected = _allowed(array, field.values, whole=dtype.kind in "iu")
     if per_frame and valid is not None:

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from champ_jax.body.fields import FOCAL, INDEX, METERS, SIDE, Field, read_fields
+from champ_jax.body.fields import FOCAL, METERS, SIDE, Field, read_fields
 from champ_jax.common.errors import InputError
 from champ_jax.common.pickles import read_arrays
-from champ_jax.common.ranges import Number
+from champ_jax.common.ranges import Integer
 
 FIELDS = {
     "vertices": Field(("frames", "vertices", 3), np.float32, METERS),
-    "faces": Field(("faces", 3), np.int32, INDEX),
-    "parts": Field(("vertices",), np.int32, Number(minimum=0, maximum=23)),
+    "faces": Field(("faces", 3), np.int32, Integer(minimum=0)),
+    "parts": Field(("vertices",), np.int32, Integer(minimum=0, maximum=23)),
     "translation": Field(("frames", 3), np.float32, METERS),
     "focal": Field(("frames",), np.float32, FOCAL),
     "image_size": Field((2,), np.int32, SIDE),

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from champ_jax.body.fields import SIDE, Field, read_field
+from champ_jax.body.fields import SIDE, Field, read_field, read_fields
 from champ_jax.common.errors import InputError
 from champ_jax.common.limits import require_memory
-from champ_jax.conditions.colors import PART_COLORS
+from champ_jax.common.ranges import Choice, Items
 from champ_jax.conditions.maps import LINEAR_PART_COLORS, MAPS, draw_maps
+from champ_jax.conditions.mesh_sequence import FIELDS
 from champ_jax.conditions.rasterizer import NEAR
 
 BACKENDS = ("jax", "pyrender")
@@ -78,23 +79,17 @@ class MapRenderer:
         maps: Sequence[str] = MAPS,
     ):
         self.image_size = check_image_size(image_size)
-        faces, parts = np.asarray(faces), np.asarray(parts)
-        if faces.ndim != 2 or faces.shape[1] != 3 or not len(faces) or not np.issubdtype(faces.dtype, np.integer):
-            raise InputError(f"faces are {faces.dtype} of shape {faces.shape}; want integers (faces, 3)")
-        if parts.ndim != 1 or not np.issubdtype(parts.dtype, np.integer):
-            raise InputError(f"parts are {parts.dtype} of shape {parts.shape}; want integers (vertices,)")
-        if faces.min() < 0 or faces.max() >= len(parts):
-            raise InputError(f"faces name vertices {faces.min()}..{faces.max()}, parts tell of {len(parts)}")
-        if len(parts) and not 0 <= parts.min() <= parts.max() < len(PART_COLORS):
-            raise InputError(f"parts are {parts.min()}..{parts.max()}; want SMPL joints 0..{len(PART_COLORS) - 1}")
-        unknown = [name for name in maps if name not in MAPS]
-        if unknown:
-            raise InputError(f"unknown map '{unknown[0]}'; want some of {', '.join(MAPS)}")
-        if backend not in BACKENDS:
-            raise InputError(f"unknown backend '{backend}'; want one of {', '.join(BACKENDS)}")
+        mesh = read_fields(
+            "mesh", {"faces": faces, "parts": parts}, {name: FIELDS[name] for name in ("faces", "parts")}
+        )
+        faces, parts = mesh["faces"], mesh["parts"]
+        if not len(faces) or faces.max() >= len(parts):
+            raise InputError(f"faces name vertices up to {faces.max(initial=-1)}, parts tell of {len(parts)} vertices")
+        Items(Choice(*MAPS)).check("maps", tuple(maps))
+        Choice(*BACKENDS).check("backend", backend)
         self.maps = tuple(maps)
         self._drawn = tuple(name for name in MAPS if name in maps or name == "mask")  # the mask tells empty frames
-        self._faces = faces.astype(np.int32)
+        self._faces = faces
         self._mesh = jax.device_put(
             (self._faces, LINEAR_PART_COLORS[parts], np.float32(np.bincount(faces.ravel()).max()))
         )

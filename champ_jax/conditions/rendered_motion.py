@@ -12,6 +12,7 @@ from champ_jax.body.motion import Motion, camera_points, require_same_space
 from champ_jax.body.smpl import BodyModel, body_keypoints
 from champ_jax.common.condition_names import CONDITIONS, MASK
 from champ_jax.common.errors import InputError
+from champ_jax.common.ranges import Choice, Items
 from champ_jax.conditions.body_skeleton import body_skeleton
 from champ_jax.conditions.maps import MAPS
 from champ_jax.conditions.mesh_sequence import MeshSequence
@@ -45,9 +46,7 @@ class RenderedMotion(Sequence):
         conditions: Sequence[str],
         backend: str,
     ):
-        unknown = [name for name in conditions if name not in RENDERED]
-        if unknown or not conditions:
-            raise InputError(f"unknown condition '{''.join(unknown[:1])}'; want some of {', '.join(RENDERED)}")
+        Items(Choice(*RENDERED), minimum=1, distinct=True).check("conditions", tuple(conditions))
         self._source, self._backend = source, backend
         self._frames = np.arange(len(source.valid))[frames]
         if not len(self._frames):

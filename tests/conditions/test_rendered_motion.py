@@ -87,7 +87,7 @@ def test_frames_and_conditions_can_be_chosen(motion, body, rendered):
         some[3]
     with pytest.raises(InputError, match="no frames"):
         render_motion(motion, body, frames=slice(5, 5))
-    with pytest.raises(InputError, match="unknown condition 'pose'"):
+    with pytest.raises(InputError, match="conditions=pose: pose: expected depth"):
         render_motion(motion, body, conditions=("pose",))
 
 
@@ -323,7 +323,7 @@ def test_several_motions_go_to_folders_of_their_names(tmp_path):
     ("arguments", "message"),
     [
         (["--motion=nothing.npz"], "nothing.npz: no such file"),
-        ([f"--motion={MESH_FILE}", "--size=big"], "want WxH"),
+        ([f"--motion={MESH_FILE}", "--size=big"], "expected WIDTHxHEIGHT"),
         ([f"--motion={MESH_FILE}", "--conditions=dwpose"], "no poses"),
         ([f"--motion={MESH_FILE}", "--width=1"], "unrecognized arguments"),
     ],

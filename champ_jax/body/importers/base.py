@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from champ_jax.body.fields import INDEX, METERS, SIDE, Field, read_field, to_array
+from champ_jax.body.fields import METERS, SIDE, Field, read_field, to_array
 from champ_jax.body.rotations import axis_angle_to_matrix
 from champ_jax.common.errors import InputError
 from champ_jax.common.ranges import Number
 
-FRAME_NUMBERS = Field(("frames",), np.int64, INDEX, reshape=True)
+FRAME_NUMBERS = Field(("frames",), np.int64, Number(minimum=0, maximum=2**31), reshape=True)
 ROTATION = Number(minimum=-1000, maximum=1000)
 ROTATION_NUMBERS = Field(("frames", "*"), np.float64, ROTATION, reshape=True)
 TRANSLATIONS = Field(("frames", 3), np.float64, METERS, reshape=True)
