@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from champ_jax.body.alignment import ANGLE, CAMERAS, DEPTHS, AlignOptions, align, frames_outside
-from champ_jax.body.cameras import FITS
+from champ_jax.body.aspect import FITS
 from champ_jax.body.interpolation import GAP, fill_gaps
 from champ_jax.body.mirror import mirror
 from champ_jax.body.motion import Motion, change_space

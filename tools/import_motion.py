@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from champ_jax.body.cameras import picture_size
+from champ_jax.body.aspect import picture_size
 from champ_jax.body.fields import FOCAL, FPS
 from champ_jax.body.importers import import_motion
 from champ_jax.body.interpolation import GAP, fill_gaps, resample

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from champ_jax.body.alignment import AlignOptions, align
-from champ_jax.body.ground import rest_height
+from champ_jax.body.measurements import rest_height
 from champ_jax.body.motion import Motion
 from champ_jax.body.smpl import load_body
 from champ_jax.common.cli import Parser, run

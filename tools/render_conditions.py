@@ -16,14 +16,14 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from champ_jax.body.cameras import picture_size
+from champ_jax.body.aspect import picture_size
 from champ_jax.common.cli import Parser, run
 from champ_jax.common.errors import InputError
 from champ_jax.common.outputs import Output, claim
 from champ_jax.common.parallel import map_items
 from champ_jax.common.ranges import Choice, Integer, Items
+from champ_jax.conditions.map_renderer import BACKENDS
 from champ_jax.conditions.motion_folder_writer import MOTION_FOLDER
-from champ_jax.conditions.render import BACKENDS
 from champ_jax.conditions.rendered_motion import RENDERED
 from champ_jax.conditions.rendering_jobs import render_folder
 

@@ -8,8 +8,9 @@ import dataclasses
 
 import numpy as np
 
-from champ_jax.body.cameras import FITS, fit_image_size, project
-from champ_jax.body.ground import lowest_points, rest_height, rest_pelvis
+from champ_jax.body.aspect import FITS, fit_image_size
+from champ_jax.body.cameras import project
+from champ_jax.body.measurements import lowest_points, rest_height, rest_pelvis
 from champ_jax.body.motion import Motion, camera_points, require_same_space
 from champ_jax.body.rotations import rotation_about
 from champ_jax.body.smpl import BodyModel

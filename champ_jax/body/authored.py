@@ -10,7 +10,7 @@ from importlib import resources
 import numpy as np
 
 from champ_jax.body.cameras import hmr2_focal
-from champ_jax.body.ground import lowest_points
+from champ_jax.body.measurements import lowest_points
 from champ_jax.body.motion import Motion
 from champ_jax.body.rotations import rotation_about
 from champ_jax.body.smpl import JOINT_NAMES, load_body

@@ -1,19 +1,12 @@
 """Pinhole cameras in OpenCV's convention: x right, y down, z forward; the principal point is the picture's center."""
 
-import argparse
-import re
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from champ_jax.body.fields import SIDE
-
 Array = jax.Array | np.ndarray
 
 HMR2_FOCAL, HMR2_CROP = 5000.0, 256.0
-FITS = ("crop", "pad", "none")
-_ASPECT_TOLERANCE = 0.02  # sides that were rounded to multiples of a few pixels differ by this much
 
 
 @jax.jit
@@ -61,39 +54,3 @@ def weak_perspective_to_translation(
     shift = 2 * (center - jnp.asarray(image_size) / 2) / k[..., None]
     depth = 2 * jnp.asarray(focal) / k
     return jnp.concatenate([camera[..., 1:] + shift, depth[..., None]], axis=-1)
-
-
-def picture_size(text: str) -> tuple[int, int]:
-    """Converts the argument WIDTHxHEIGHT of a command: `add_argument("--size", type=picture_size)`."""
-    match = re.fullmatch(r"([0-9]{1,5})[xX]([0-9]{1,5})", text)
-    sides = (int(match[1]), int(match[2])) if match else (0, 0)
-    if not all(SIDE.problem(side) is None for side in sides):
-        raise argparse.ArgumentTypeError(
-            f"expected WIDTHxHEIGHT of up to {SIDE.maximum} pixels, for example 1920x1080, got {text[:40]}"
-        )
-    return sides
-
-
-def differ_in_aspect(size: Array, other: Array) -> bool:
-    """Whether pictures of [W, H] `size` and `other` differ in aspect by more than rounded sides explain."""
-    (width, height), (other_width, other_height) = np.asarray(size, np.float64), np.asarray(other, np.float64)
-    return bool(abs(np.log((width * other_height) / (height * other_width))) > _ASPECT_TOLERANCE)
-
-
-def fit_image_size(size: Array, wanted: Array, fit: str) -> tuple[np.ndarray, float]:
-    """The picture size and zoom that show a camera's picture of `size` in a picture of the `wanted` aspect.
-
-    The middle stays the middle, so that only the focal length changes.
-
-    Args:
-      size: [W, H] of the camera's picture.
-      wanted: [W, H] of the other picture.
-      fit: 'crop' fills the wanted picture, 'pad' shows all of the old one, 'none' leaves it.
-
-    Returns:
-      [W, H] int32, and the factor for the focal length.
-    """
-    if fit == "none":
-        return np.asarray(size), 1.0
-    ratios = np.asarray(wanted, np.float64) / np.asarray(size)
-    return np.asarray(wanted, np.int32), float(ratios.max() if fit == "crop" else ratios.min())

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from champ_jax.body.aspect import fit_picture
 from champ_jax.common.condition_names import CONDITIONS, MASKED
 from champ_jax.common.errors import InputError
 from champ_jax.common.pictures import check_image, list_images, read_image, resize_image
@@ -151,30 +152,6 @@ class MotionFolder:
         if mask.shape != shape:
             mask = resize_image(mask, shape[::-1], "nearest")
         return mask > mask_threshold(path.suffix.lower() == ".png")
-
-
-def fit_picture(image: np.ndarray, picture_size: tuple[int, int], fit: str) -> np.ndarray:
-    """Gives a picture (height, width, channels) another aspect, by cutting off or adding black on two sides.
-
-    Args:
-      picture_size: (width, height) that has the wanted aspect.
-      fit: 'crop', 'pad' or 'none'. Pictures of nearly that aspect are left as well.
-    """
-    from champ_jax.body.cameras import differ_in_aspect  # brings JAX, which readers of datasets do without
-
-    height, width = image.shape[:2]
-    if fit == "none" or not differ_in_aspect((width, height), picture_size):
-        return image
-    wanted = picture_size[0] / picture_size[1]
-    if (width / height > wanted) == (fit == "crop"):
-        fitted = height, max(round(height * wanted), 1)
-    else:
-        fitted = max(round(width / wanted), 1), width
-    if fit == "crop":
-        top, left = (height - fitted[0]) // 2, (width - fitted[1]) // 2
-        return image[top : top + fitted[0], left : left + fitted[1]]
-    top, left = (fitted[0] - height) // 2, (fitted[1] - width) // 2
-    return np.pad(image, ((top, fitted[0] - height - top), (left, fitted[1] - width - left), (0, 0)))
 
 
 def index_frames(folder: Path, kinds: Sequence[str]) -> dict[str, dict[str, Path]]:

@@ -14,9 +14,9 @@ from champ_jax.common.condition_names import CONDITIONS, MASK
 from champ_jax.common.errors import InputError
 from champ_jax.common.ranges import Choice, Items
 from champ_jax.conditions.body_skeleton import body_skeleton
+from champ_jax.conditions.map_renderer import MapRenderer, check_image_size, name_frames
 from champ_jax.conditions.maps import MAPS
 from champ_jax.conditions.mesh_sequence import MeshSequence
-from champ_jax.conditions.render import MapRenderer, check_image_size, name_frames
 from champ_jax.conditions.skeleton import draw_skeleton
 
 SKELETON = "dwpose"

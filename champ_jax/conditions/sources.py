@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from champ_jax.body.cameras import differ_in_aspect, fit_image_size
+from champ_jax.body.aspect import differ_in_aspect, fit_image_size
 from champ_jax.body.importers import import_motion
 from champ_jax.body.motion import Motion
 from champ_jax.body.smpl import load_body
@@ -55,7 +55,7 @@ def open_conditions(
       backend: what draws the maps, 'jax' or 'pyrender'.
       image_size: (width, height) of drawn frames; None takes the motion's own.
       picture_size: (width, height) of the picture to animate. Conditions whose aspect differs from it are fitted to it.
-      fit: how they are fitted: 'crop', 'pad' or 'none' (stretched), as `champ_jax.body.cameras.fit_image_size` does it.
+      fit: how they are fitted: 'crop', 'pad' or 'none' (stretched), as `champ_jax.body.aspect.fit_image_size` does it.
 
     Returns:
       The conditions, read or drawn when they are asked for, and lines that the user should see: what was assumed, left

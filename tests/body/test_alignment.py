@@ -8,8 +8,9 @@ from bodies import random_body
 from motions import random_motion
 
 from champ_jax.body.alignment import AlignOptions, align, frames_outside
-from champ_jax.body.cameras import fit_image_size, project
-from champ_jax.body.ground import lowest_points, rest_height, rest_pelvis
+from champ_jax.body.aspect import fit_image_size
+from champ_jax.body.cameras import project
+from champ_jax.body.measurements import lowest_points, rest_height, rest_pelvis
 from champ_jax.body.mirror import mirror, mirrored_keypoints
 from champ_jax.body.motion import camera_points
 from champ_jax.body.rotations import rotation_about

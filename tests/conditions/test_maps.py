@@ -9,8 +9,8 @@ from scipy.ndimage import binary_erosion
 from champ_jax.common.errors import InputError
 from champ_jax.conditions import maps
 from champ_jax.conditions.colors import PART_COLORS
+from champ_jax.conditions.map_renderer import render
 from champ_jax.conditions.pyrender_backend import PyrenderRasterizer
-from champ_jax.conditions.render import render
 
 # Mean absolute difference to the reference inside the eroded mask, in levels.
 TOLERANCE = {"depth": 0.05, "normal": 0.32, "semantic_map": 0.43}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from champ_jax.common.errors import InputError
-from champ_jax.conditions.render import render
+from champ_jax.conditions.map_renderer import render
 
 # Two triangles, one after the other.
 CORNERS = np.array([(-1, -1, 2), (1, -1, 2), (0, 1, 2), (-1, -1, 3), (1, -1, 3), (0, 1, 3)], np.float32)

@@ -17,11 +17,11 @@ from champ_jax.common.errors import InputError
 from champ_jax.common.pictures import read_image
 from champ_jax.common.videos import read_video
 from champ_jax.conditions.body_skeleton import body_skeleton
+from champ_jax.conditions.map_renderer import render
 from champ_jax.conditions.mesh_sequence import MeshSequence
 from champ_jax.conditions.motion_folder import MotionFolder
 from champ_jax.conditions.motion_folder_writer import OVERVIEW, write_motion_folder, write_overview
 from champ_jax.conditions.preview import preview
-from champ_jax.conditions.render import render
 from champ_jax.conditions.rendered_motion import RENDERED, render_mesh_sequence, render_motion
 
 TOOL = Path(__file__).parents[2] / "tools" / "render_conditions.py"

@@ -1,6 +1,8 @@
 """What a motion path may be, and how conditions of another aspect than the picture's are fitted."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import golden_meshes
@@ -92,3 +94,11 @@ def test_a_folder_of_maps_needs_no_drawing(tmp_path):
     shutil.copytree(FOLDER, tmp_path / "maps")
     source, _ = open_conditions(tmp_path / "maps", conditions=["depth"])
     np.testing.assert_array_equal(source.read(0, 1)["depth"][0], read_image(tmp_path / "maps/depth/0000.png"))
+
+
+def test_public_names_are_in_the_package_and_readers_load_no_jax():
+    code = (
+        "import sys; import champ_jax.conditions.motion_folder, champ_jax.conditions as c;"
+        "assert 'jax' not in sys.modules; assert callable(c.render) and callable(c.draw_skeleton)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)

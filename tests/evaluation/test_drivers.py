@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from champ_jax.body.ground import rest_height
+from champ_jax.body.measurements import rest_height
 from champ_jax.body.motion import Motion
 from champ_jax.body.smpl import load_body
 from champ_jax.common.errors import InputError

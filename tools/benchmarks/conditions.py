@@ -8,8 +8,8 @@ from benchmarks.timing import Row, measure
 from champ_jax.body.authored import load_authored
 from champ_jax.body.motion import camera_points
 from champ_jax.body.smpl import load_body
+from champ_jax.conditions.map_renderer import MapRenderer
 from champ_jax.conditions.maps import MAPS
-from champ_jax.conditions.render import MapRenderer
 from champ_jax.conditions.rendered_motion import render_motion
 
 # Blender's Cycles, which the reference renders with, on two CPU cores at 512 x 512: seconds a frame, the fastest seen.

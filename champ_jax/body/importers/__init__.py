@@ -8,9 +8,9 @@ import numpy as np
 
 from champ_jax.body.fields import FOCAL, Field, check_frame_count, read_field
 from champ_jax.body.importers import amass, gvhmr, phalp, prompthmr, reference, tram, wham
-from champ_jax.body.importers.base import Source, Track, is_mapping_with
+from champ_jax.body.importers.assumed_camera import place_before_camera
 from champ_jax.body.importers.people import choose_person
-from champ_jax.body.importers.placement import place_before_camera
+from champ_jax.body.importers.tracks import Source, Track, is_mapping_with
 from champ_jax.body.motion import FIELDS, NUM_BETAS, ROTATION_TOLERANCE, Motion
 from champ_jax.body.rotations import nearest_rotation, rotation_error
 from champ_jax.common.errors import InputError

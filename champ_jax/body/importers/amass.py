@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from champ_jax.body.fields import FPS, Field, read_field
-from champ_jax.body.importers.base import TRANSLATIONS, Source, Track, axis_angles, is_mapping_with, read_betas
+from champ_jax.body.importers.tracks import TRANSLATIONS, Source, Track, axis_angles, is_mapping_with, read_betas
 
 FORMAT = "AMASS"
 _SMPLX_JOINTS = 55

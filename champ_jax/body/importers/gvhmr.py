@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from champ_jax.body.fields import FOCAL, Field, read_field, read_fields
-from champ_jax.body.importers.base import (
+from champ_jax.body.importers.tracks import (
     ROTATION_NUMBERS,
     TRANSLATIONS,
     Source,

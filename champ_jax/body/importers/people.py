@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from champ_jax.body.fields import check_frame_count
-from champ_jax.body.importers.base import Source, Track
+from champ_jax.body.importers.tracks import Source, Track
 from champ_jax.common.errors import InputError
 
 _LISTED = 5  # people that a message names

@@ -8,7 +8,7 @@ import numpy as np
 
 from champ_jax.body.cameras import hmr2_focal
 from champ_jax.body.fields import METERS, SIDE, Field, read_field, read_fields
-from champ_jax.body.importers.base import ROTATION, Source, Track, is_mapping_with
+from champ_jax.body.importers.tracks import ROTATION, Source, Track, is_mapping_with
 from champ_jax.common.errors import InputError
 from champ_jax.common.ranges import Number
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from champ_jax.body.fields import FOCAL, Field, read_field
-from champ_jax.body.importers.base import (
+from champ_jax.body.importers.tracks import (
     FRAME_NUMBERS,
     TRANSLATIONS,
     Source,

@@ -9,7 +9,7 @@ import numpy as np
 
 from champ_jax.body.cameras import hmr2_focal
 from champ_jax.body.fields import FOCAL, SIDE, Field, check_frame_count, read_field, read_fields, to_array
-from champ_jax.body.importers.base import ROTATION, TRANSLATIONS, Source, Track, is_mapping_with
+from champ_jax.body.importers.tracks import ROTATION, TRANSLATIONS, Source, Track, is_mapping_with
 from champ_jax.common.errors import InputError
 from champ_jax.common.pickles import read_arrays
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from champ_jax.body.fields import read_field
-from champ_jax.body.importers.base import (
+from champ_jax.body.importers.tracks import (
     FRAME_NUMBERS,
     TRANSLATIONS,
     Source,

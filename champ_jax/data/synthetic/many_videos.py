@@ -21,7 +21,7 @@ from champ_jax.common.locks import hold_folder
 from champ_jax.common.outputs import Output, claim, folder_with
 from champ_jax.common.parallel import end_with_parent
 from champ_jax.common.ranges import Integer, Number
-from champ_jax.conditions.render import check_image_size
+from champ_jax.conditions.map_renderer import check_image_size
 from champ_jax.data.synthetic.one_video import PARTS, Settings, VideoName, name_video, write_video
 
 RECORD, SPLIT = "people.json", "split.json"

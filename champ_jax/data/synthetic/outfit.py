@@ -10,7 +10,7 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 
-from champ_jax.body.ground import rest_vertices
+from champ_jax.body.measurements import rest_vertices
 from champ_jax.body.smpl import JOINT_NAMES, NUM_JOINTS, BodyModel
 from champ_jax.conditions.maps import vertex_normals
 from champ_jax.data.synthetic import regions
