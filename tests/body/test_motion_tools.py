@@ -58,7 +58,7 @@ def test_align_writes_the_drivers_motion_in_the_references_picture(tmp_path, cap
     np.testing.assert_array_equal(aligned.betas, reference.betas)
     for options, message in (
         (["--scale=far"], "--scale=far: should be 'height' or a number"),
-        (["--camera=up"], "argument --camera: invalid choice: 'up'"),
+        (["--camera=up"], "--camera: invalid choice: 'up'"),
         (["--bodies=x"], "unrecognized arguments: --bodies=x; see --help"),
         ([f"--body={tmp_path / 'none.pkl'}"], "none.pkl: no such file"),
     ):
@@ -89,10 +89,10 @@ def test_a_smpl_driver_aligns_to_an_open_reference_without_a_smpl_file(tmp_path,
         (["--input={}/none.pkl"], "none.pkl: no such file or folder"),
         (["--input={}/in.npz", "--frames=7"], "--frames=7: should be a slice"),
         (["--input={}/in.npz", "--frames=90:"], "the motion has no frames"),
-        (["--input={}/in.npz", "--image_size=640"], "argument --image_size: expected WIDTHxHEIGHT"),
-        (["--input={}/in.npz", "--space=mano"], "argument --space: invalid choice: 'mano'"),
-        (["--input={}/in.npz", "--smooth=-1"], "argument --smooth: expected a number from 0 to 50, got -1"),
-        (["--input={}/in.npz", "--focal=0"], "argument --focal: expected a number above 0"),
+        (["--input={}/in.npz", "--image_size=640"], "--image_size: expected WIDTHxHEIGHT"),
+        (["--input={}/in.npz", "--space=mano"], "--space: invalid choice: 'mano'"),
+        (["--input={}/in.npz", "--smooth=-1"], "--smooth: expected a number from 0 to 50, got -1"),
+        (["--input={}/in.npz", "--focal=0"], "--focal: expected a number above 0"),
         ([], "the following arguments are required: --input"),
     ],
 )
