@@ -13,8 +13,8 @@ from flax import nnx
 from champ_jax.models.champ import Champ, ChampConfig, build_component
 from champ_jax.models.clip import CLIPVisionConfig
 from champ_jax.models.guidance import GuidanceConfig
-from champ_jax.models.keys import InitKeys
 from champ_jax.models.motion_module import MotionConfig
+from champ_jax.models.options import NetworkOptions
 from champ_jax.models.unet import UNetConfig
 from champ_jax.models.vae import VAEConfig
 from champ_jax.weights.names import flatten, tensor_names, unflatten
@@ -70,7 +70,7 @@ def tensors(component: str) -> dict[str, np.ndarray]:
 
 def build(component: str, config: ChampConfig = CONFIG, **options) -> nnx.Module:
     """A component of COMPONENTS with the golden weights."""
-    module = nnx.eval_shape(lambda: build_component(component, config, rngs=InitKeys(0), **options))
+    module = build_component(component, config, NetworkOptions(**options))
     if component == "guidance":
         for condition, encoder in module.encoders.items():
             module.encoders[condition] = fill(encoder, golden_weights.state_dict(f"guidance_encoder_{condition}"))
@@ -82,7 +82,7 @@ def build(component: str, config: ChampConfig = CONFIG, **options) -> nnx.Module
 def build_champ(config: ChampConfig = CONFIG, **options) -> Champ:
     """ReferenceNet, denoiser and guidance encoders with the golden weights."""
     components = ("reference_unet", "denoising_unet", "guidance")
-    champ = nnx.eval_shape(lambda: Champ(config, components=components, rngs=InitKeys(0), **options))
+    champ = Champ(config, NetworkOptions(**options), components=components)
     for component in components:
         setattr(champ, component, build(component, config, **options))
     return champ

@@ -125,7 +125,7 @@ def write_state(path: str | Path, state: Mapping[str, np.ndarray]) -> Path:
 
 def load(build: Callable[[], nnx.Module], state: Mapping[str, np.ndarray]) -> nnx.Module:
     """The module that `build` makes, with PyTorch's tensors in float32; every tensor must have a place."""
-    graph, have = nnx.split(nnx.eval_shape(build))  # fresh values would be computed only to be replaced
+    graph, have = nnx.split(build())
     names = tensor_names(nnx.to_pure_dict(have))
     assert set(names) == set(state)
     for name in names.values():

@@ -16,8 +16,9 @@ from champ_jax.inference.stages import embed_pictures, encode_pictures
 from champ_jax.models.attention import recommended_kernels
 from champ_jax.models.champ import build_component
 from champ_jax.models.clip import CLIPVisionTower
+from champ_jax.models.functional import PureNetwork, fill
+from champ_jax.models.options import AttentionKernels, NetworkOptions
 from champ_jax.models.vae import VAE
-from champ_jax.weights.checkpoint import cast
 from champ_jax.weights.opening import open_weights
 
 NETWORKS = ("vae", "image_encoder")
@@ -38,17 +39,12 @@ def load_encoder(path: str | os.PathLike, dtype: Any = jnp.float32) -> Encoder:
     digests = "".join(weights.digest(name, trees[name]) for name in NETWORKS)
     networks = hashlib.sha256(f"{digests} {jnp.dtype(dtype).name}".encode()).hexdigest()
     # The recommended kernels may be fused ones, which take half precision only.
-    kernels = recommended_kernels() if jnp.dtype(dtype).itemsize == 2 else None
+    kernels = recommended_kernels() if jnp.dtype(dtype).itemsize == 2 else AttentionKernels()
+    options = NetworkOptions(dtype, dtype, kernels)
     modules = {}
     for name in NETWORKS:
-        abstract = nnx.eval_shape(
-            lambda name=name: build_component(
-                name, weights.model, kernels=kernels, dtype=dtype, param_dtype=dtype, rngs=nnx.Rngs(0)
-            )
-        )
-        graph, state = nnx.split(abstract)
-        nnx.replace_by_pure_dict(state, cast(trees[name], dtype))
-        modules[name] = nnx.merge(graph, state)
+        network, parameters = PureNetwork.split(build_component(name, weights.model, options))
+        modules[name] = network.bind(fill(parameters, trees[name]))
     return make_encoder(modules["vae"], modules["image_encoder"], networks)
 
 
@@ -61,18 +57,18 @@ def make_encoder(vae: VAE, image_encoder: CLIPVisionTower, networks: str) -> Enc
       networks: sha256 that identifies them.
     """
     mesh = Mesh(np.array(jax.local_devices()), ("data",))
-    graph, state = nnx.split((vae, image_encoder))
-    state = jax.device_put(state, NamedSharding(mesh, P()))
+    network, parameters = PureNetwork.split((vae, image_encoder))
+    parameters = jax.device_put(parameters, NamedSharding(mesh, P()))
 
     @jax.jit
-    def run(state: nnx.State, pictures: jax.Array, small: jax.Array) -> dict[str, jax.Array]:
-        vae, image_encoder = nnx.merge(graph, state)
+    def run(parameters: nnx.State, pictures: jax.Array, small: jax.Array) -> dict[str, jax.Array]:
+        vae, image_encoder = network.bind(parameters)
         mean, deviation = encode_pictures(vae, pictures)
         embedding = embed_pictures(image_encoder, small).astype(jnp.float32)
         return {"mean": mean, "std": deviation, "embedding": embedding}
 
     def encode(pictures: np.ndarray, small: np.ndarray) -> dict[str, np.ndarray]:
         rows = NamedSharding(mesh, P("data"))
-        return jax.device_get(run(state, *(jax.device_put(x, rows) for x in (pictures, small))))
+        return jax.device_get(run(parameters, *(jax.device_put(x, rows) for x in (pictures, small))))
 
     return Encoder(encode, networks, vae.config.downscale, len(jax.local_devices()))

@@ -18,6 +18,7 @@ from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from champ_jax.diffusion.guidance import guided_prediction, guided_share
 from champ_jax.diffusion.windows import WindowPlan
 from champ_jax.models.functional import PureNetwork
 from champ_jax.models.unet import Reference
@@ -140,23 +141,15 @@ def _predict(
 ) -> jax.Array:
     """What one device does: (W, L, h, w, C) windows -> predictions, guided (Ho & Salimans 2022) if asked."""
     denoiser = network.bind(parameters)
+
+    def predict(windows: jax.Array, guidance: jax.Array, unconditional: int | jax.Array = 0) -> jax.Array:
+        return denoiser(windows, timestep, reference, guidance, unconditional=unconditional)
+
     if not guided:
-        return denoiser(windows, timestep, reference, guidance).astype(jnp.float32)
-    count = len(windows)
-    if split:  # this device's half: unconditional at place 0 of the guidance axis
-        unconditional = jax.lax.axis_index(GUIDANCE) == 0
-        half = denoiser(windows, timestep, reference, guidance, unconditional=jnp.broadcast_to(unconditional, (count,)))
-        weight = jnp.where(unconditional, 1.0 - scale, scale)
-        return jax.lax.psum(weight * half.astype(jnp.float32), GUIDANCE)
-    both = denoiser(
-        jnp.concatenate([windows, windows]),
-        timestep,
-        reference,
-        jnp.concatenate([guidance, guidance]),
-        unconditional=count,
-    )
-    without, using = jnp.split(both.astype(jnp.float32), 2)
-    return without + scale * (using - without)
+        return predict(windows, guidance).astype(jnp.float32)
+    if split:
+        return guided_share(predict, windows, guidance, scale, GUIDANCE)
+    return guided_prediction(predict, windows, guidance, scale)
 
 
 def _padded(plan: WindowPlan, start: int, slots: int, length: int) -> tuple[np.ndarray, np.ndarray]:

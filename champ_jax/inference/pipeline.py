@@ -30,10 +30,9 @@ from champ_jax.inference import programs
 from champ_jax.inference.denoiser import EVERY, WINDOWS, WindowDenoiser, denoising_mesh, lower_denoiser, make_mesh
 from champ_jax.inference.result import Animation
 from champ_jax.inference.settings import Settings, check_noise
-from champ_jax.models.attention import AttentionKernels
 from champ_jax.models.champ import COMPONENTS, ChampConfig, build_component
 from champ_jax.models.functional import PureNetwork, fill
-from champ_jax.models.keys import InitKeys
+from champ_jax.models.options import AttentionKernels, NetworkOptions
 from champ_jax.models.unet import Reference
 from champ_jax.weights.checkpoint import check_fit
 from champ_jax.weights.opening import Weights, open_weights
@@ -96,8 +95,7 @@ class ChampPipeline:
             network = abstract_network(name, config, self.dtype)
             check_fit(weights[name], nnx.to_pure_dict(nnx.state(network)), name)
             _, parameters = PureNetwork.split(network)
-            filled = jax.tree.map(lambda x, like: x.astype(like.dtype), fill(parameters, weights[name]), parameters)
-            self.parameters[name] = jax.device_put(filled, self._everywhere)
+            self.parameters[name] = jax.device_put(fill(parameters, weights[name]), self._everywhere)
         self._compiled: dict[tuple, Any] = {}
 
     @classmethod
@@ -313,10 +311,8 @@ class ChampPipeline:
 
 
 def abstract_network(name: str, config: ChampConfig, dtype: Any, kernels: AttentionKernels | None = None) -> nnx.Module:
-    """One of COMPONENTS without memory: its parameters are shapes, in `dtype` as is its computation."""
-    return nnx.eval_shape(
-        lambda: build_component(name, config, kernels=kernels, dtype=dtype, param_dtype=dtype, rngs=InitKeys(0))
-    )
+    """One of COMPONENTS without values: its parameters are shapes, in `dtype` as is its computation."""
+    return build_component(name, config, NetworkOptions(dtype, dtype, kernels or AttentionKernels()))
 
 
 def check_dtype(dtype: str) -> Any:

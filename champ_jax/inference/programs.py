@@ -20,9 +20,10 @@ from champ_jax.diffusion.samplers import SAMPLERS, Memory, Path
 from champ_jax.diffusion.schedules import Schedule
 from champ_jax.inference import stages
 from champ_jax.inference.denoiser import EVERY
-from champ_jax.models.attention import AttentionKernels, check_kernel, recommended_kernels
+from champ_jax.models.attention import check_kernel, recommended_kernels
 from champ_jax.models.champ import ChampConfig
 from champ_jax.models.functional import PureNetwork
+from champ_jax.models.options import AttentionKernels
 from champ_jax.models.unet import Reference
 
 Networks = Mapping[str, PureNetwork]

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from champ_jax.models.clip import CLIPVisionTower, normalise
+from champ_jax.models.clip import CLIPVisionTower, normalize
 from champ_jax.models.guidance import Guidance
 from champ_jax.models.unet import Reference, UNet
 from champ_jax.models.vae import VAE
@@ -57,7 +57,7 @@ def picture_latents(vae: VAE, pictures: jax.Array) -> jax.Array:
 
 def embed_pictures(image_encoder: CLIPVisionTower, pictures: jax.Array) -> jax.Array:
     """CLIP embeddings (B, D) of bytes (B, S, S, 3) at the image encoder's size S."""
-    return image_encoder(normalise(pictures))
+    return image_encoder(normalize(pictures))
 
 
 def read_reference(reference_unet: UNet, denoising_unet: UNet, latents: jax.Array, token: jax.Array) -> Reference:

@@ -4,17 +4,15 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Num
 
 from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.errors import InputError
-from champ_jax.models.attention import AttentionKernels
 from champ_jax.models.clip import CLIPVisionConfig, CLIPVisionTower
 from champ_jax.models.guidance import Guidance, GuidanceConfig
 from champ_jax.models.motion_module import MotionConfig
+from champ_jax.models.options import NetworkOptions
 from champ_jax.models.unet import Reference, UNet, UNetConfig
 from champ_jax.models.vae import VAE, VAEConfig
 
@@ -128,89 +126,82 @@ class ChampConfig:
 def build_component(
     name: str,
     config: ChampConfig,
-    *,
-    kernels: AttentionKernels | None = None,
-    remat: str = "none",
-    scan: bool = False,
-    dtype: DTypeLike = jnp.float32,
-    param_dtype: DTypeLike = jnp.float32,
-    rngs: nnx.Rngs,
+    options: NetworkOptions = NetworkOptions(),  # noqa: B008 (frozen)
 ) -> nnx.Module:
-    """One of COMPONENTS with fresh parameters; under nnx.eval_shape it costs no memory.
+    """One of COMPONENTS, without values: its variables hold shapes and dtypes (`champ_jax.models.functional`).
 
     Args:
       name: 'vae', 'image_encoder', 'reference_unet', 'denoising_unet' (with the motion modules) or 'guidance'.
       config: sizes.
-      kernels: attention kernels by level.
-      remat: 'none' or a name in `layers.REMAT_POLICIES`; the frozen VAE and image encoder take none.
-      scan: run layers that repeat (the image encoder's) as one scanned body: compiles faster, runs slower on a CPU.
-      dtype: of the computation; norms and softmax reduce in float32 in any case.
-      param_dtype: of the parameters.
-      rngs: for the parameters.
+      options: how it computes.
     """
-    kernels = kernels or AttentionKernels()
-    policy = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-    trained = {"kernels": kernels, "remat": remat, **policy}
     if name == "vae":
-        return VAE(config.vae, kernel=kernels.vae, platform=kernels.platform, **policy)
+        return VAE(config.vae, options)
     if name == "image_encoder":
-        placed = {"kernel": kernels.image_encoder, "platform": kernels.platform}
-        return CLIPVisionTower(config.image_encoder, scan=scan, **placed, **policy)
+        return CLIPVisionTower(config.image_encoder, options)
     if name == "reference_unet":
-        return UNet(config.unet, output=False, **trained)
+        return UNet(config.unet, options, output=False)
     if name == "denoising_unet":
-        return UNet(config.unet, motion=config.motion, **trained)
+        return UNet(config.unet, options, motion=config.motion)
     if name == "guidance":
-        return Guidance(config.guidance, config.conditions, **trained)
+        return Guidance(config.guidance, config.conditions, options)
     raise InputError(f"component {name!r}: unknown; choose {', '.join(COMPONENTS)}")
 
 
 class Champ(nnx.Module):
     """The networks together, as attributes named as in COMPONENTS, and what they compute together."""
 
-    def __init__(self, config: ChampConfig, *, components: Sequence[str] = COMPONENTS, **options: Any):
-        """`components` picks which networks to build (training leaves the frozen ones out); `options` as in
-        `build_component`."""
+    def __init__(
+        self,
+        config: ChampConfig,
+        options: NetworkOptions = NetworkOptions(),  # noqa: B008 (frozen)
+        *,
+        components: Sequence[str] = COMPONENTS,
+    ):
+        """`components` picks which networks to build (training leaves the frozen ones out)."""
         for name in components:
-            setattr(self, name, build_component(name, config, **options))
+            setattr(self, name, build_component(name, config, options))
         self.config = config
 
-    def reference(self, latents: jax.Array, token: jax.Array) -> Reference:
-        """What the denoiser reads of R pictures; the same for every frame and step, so make it once.
+    def reference(
+        self,
+        latents: Float[Array, "pictures height width channels"],
+        token: Float[Array, "pictures cross_attention_dim"],
+    ) -> Reference:
+        """What the denoiser reads of pictures; the same for every frame and step, so make it once.
 
         Args:
-          latents: (R, h, w, 4) scaled latents.
-          token: (R, cross_attention_dim) image embeddings.
+          latents: scaled latents.
+          token: image embeddings.
         """
         return self.denoising_unet.prepare_reference(self.reference_unet.bank(latents, token), token)
 
-    def guide(self, conditions: Mapping[str, jax.Array]) -> jax.Array:
-        """{condition: (B, F, H, W, 3) in [0, 1]} -> (B, F, H / 8, W / 8, block_out_channels[0])."""
+    def guide(
+        self, conditions: Mapping[str, Float[Array, "batch frames height width 3"]]
+    ) -> Float[Array, "batch frames latent_height latent_width channels"]:
+        """Guidance features of maps in [0, 1], by condition."""
         batch, frames = next(iter(conditions.values())).shape[:2]
         features = self.guidance({name: x.reshape(batch * frames, *x.shape[2:]) for name, x in conditions.items()})
         return features.reshape(batch, frames, *features.shape[1:])
 
     def __call__(
         self,
-        latents: jax.Array,
-        timesteps: jax.Array,
-        reference_latents: jax.Array,
-        token: jax.Array,
-        conditions: Mapping[str, jax.Array],
-        unconditional: int | jax.Array = 0,
-    ) -> jax.Array:
+        latents: Float[Array, "batch frames latent_height latent_width channels"],
+        timesteps: Num[Array, " batch"],
+        reference_latents: Float[Array, "batch latent_height latent_width channels"],
+        token: Float[Array, "batch cross_attention_dim"],
+        conditions: Mapping[str, Float[Array, "batch frames height width 3"]],
+        unconditional: int | Bool[Array, " batch"] = 0,
+    ) -> Float[Array, "batch frames latent_height latent_width channels"]:
         """The prediction that training takes the loss of.
 
         Args:
-          latents: (B, F, h, w, 4) noisy latents.
-          timesteps: (B,).
-          reference_latents: (B, h, w, 4).
-          token: (B, cross_attention_dim) image embeddings of the reference pictures.
-          conditions: {condition: (B, F, H, W, 3) in [0, 1]}.
-          unconditional: (B,) bool, the samples whose reference is dropped (no bank, zero token), or 0 for none.
-
-        Returns:
-          (B, F, h, w, 4).
+          latents: noisy latents.
+          timesteps: one for each sample.
+          reference_latents: scaled latents of the reference pictures.
+          token: image embeddings of the reference pictures.
+          conditions: maps in [0, 1], by condition.
+          unconditional: marks the samples whose reference is dropped (no bank, zero token); 0 for none.
         """
         reference = self.reference(reference_latents, token)
         return self.denoising_unet(latents, timesteps, reference, self.guide(conditions), unconditional=unconditional)

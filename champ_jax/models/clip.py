@@ -7,19 +7,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Num
 
 from champ_jax.common.errors import InputError
 from champ_jax.models.attention import attention
-from champ_jax.models.layers import Unused
+from champ_jax.models.functional import PureNetwork, Unused
+from champ_jax.models.layers import conv, dtypes_of, layer_norm, linear, shape_only
+from champ_jax.models.options import NetworkOptions
 
-# Of the pictures CLIP was trained on, in [0, 1], by channel.
+# Mean and standard deviation of the pictures CLIP was trained on, in [0, 1], by channel.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-def normalise(pictures: jax.Array) -> jax.Array:
-    """Pictures (..., 3) of 0..255 as the tower takes them: less CLIP's mean, over its deviation, float32."""
+def normalize(pictures: Num[Array, "*batch height width 3"]) -> Float[Array, "*batch height width 3"]:
+    """Pictures of 0..255 as the tower takes them: less CLIP's mean, over its standard deviation, float32."""
     unit = pictures.astype(jnp.float32) / 255
     return (unit - jnp.asarray(MEAN)) / jnp.asarray(STD)
 
@@ -75,29 +77,24 @@ class CLIPVisionConfig:
         return 1 + (self.image_size // self.patch_size) ** 2
 
 
-def quick_gelu(x: jax.Array) -> jax.Array:
+def quick_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """CLIP's approximation of GELU: x sigmoid(1.702 x)."""
     return x * jax.nn.sigmoid(1.702 * x)
 
 
-def _layer_norm(config: CLIPVisionConfig, **policy: Any) -> nnx.LayerNorm:
-    return nnx.LayerNorm(config.hidden_size, epsilon=config.layer_norm_eps, use_fast_variance=False, **policy)
-
-
 class Embeddings(nnx.Module):
-    """Class token and patches, with learnt positions: (B,H,W,3) -> (B,tokens,hidden_size)."""
+    """Class token and patches, with learned positions."""
 
-    def __init__(self, config: CLIPVisionConfig, *, param_dtype: DTypeLike, rngs: nnx.Rngs, **policy: Any):
-        width, patch = config.hidden_size, (config.patch_size, config.patch_size)
-        policy = {"param_dtype": param_dtype, "rngs": rngs, **policy}
-        self.class_embedding = nnx.Param(jax.random.normal(rngs.params(), (width,), param_dtype))
-        self.patch_embedding = nnx.Conv(
-            config.num_channels, width, patch, strides=patch, padding="VALID", use_bias=False, **policy
+    def __init__(self, config: CLIPVisionConfig, options: NetworkOptions):
+        width, patch = config.hidden_size, config.patch_size
+        self.class_embedding = nnx.Param(jax.ShapeDtypeStruct((width,), options.param_dtype))
+        self.patch_embedding = conv(
+            config.num_channels, width, options, size=patch, stride=patch, padding="VALID", use_bias=False
         )
-        self.position_embedding = nnx.Embed(config.tokens, width, **policy)
-        self.position_ids = Unused(jnp.arange(config.tokens, dtype=jnp.int32)[None])
+        self.position_embedding = nnx.Embed(config.tokens, width, embedding_init=shape_only, **dtypes_of(options))
+        self.position_ids = Unused(jax.ShapeDtypeStruct((1, config.tokens), jnp.int32))
 
-    def __call__(self, pixels: jax.Array) -> jax.Array:
+    def __call__(self, pixels: Float[Array, "batch height width channels"]) -> Float[Array, "batch tokens hidden"]:
         patches = self.patch_embedding(pixels)
         patches = patches.reshape(patches.shape[0], -1, patches.shape[-1])
         token = self.class_embedding.get_value().astype(patches.dtype)
@@ -107,112 +104,93 @@ class Embeddings(nnx.Module):
 
 
 class SelfAttention(nnx.Module):
-    """Multi-head self-attention: (B,L,C) -> (B,L,C)."""
+    """Multi-head self-attention."""
 
-    def __init__(self, config: CLIPVisionConfig, *, kernel: str, platform: str | None, **policy: Any):
+    def __init__(self, config: CLIPVisionConfig, options: NetworkOptions):
         width = config.hidden_size
-        self.q_proj = nnx.Linear(width, width, **policy)
-        self.k_proj = nnx.Linear(width, width, **policy)
-        self.v_proj = nnx.Linear(width, width, **policy)
-        self.out_proj = nnx.Linear(width, width, **policy)
+        self.q_proj = linear(width, width, options)
+        self.k_proj = linear(width, width, options)
+        self.v_proj = linear(width, width, options)
+        self.out_proj = linear(width, width, options)
         self.heads = config.num_attention_heads
-        self.kernel = kernel
-        self.platform = platform
+        self.kernels = options.kernels
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        split = (linear(x).reshape(*x.shape[:2], self.heads, -1) for linear in (self.q_proj, self.k_proj, self.v_proj))
-        return self.out_proj(attention(*split, kernel=self.kernel, platform=self.platform).reshape(x.shape))
+    def __call__(self, x: Float[Array, "batch tokens hidden"]) -> Float[Array, "batch tokens hidden"]:
+        split = (layer(x).reshape(*x.shape[:2], self.heads, -1) for layer in (self.q_proj, self.k_proj, self.v_proj))
+        out = attention(*split, kernel=self.kernels.image_encoder, platform=self.kernels.platform)
+        return self.out_proj(out.reshape(x.shape))
 
 
 class MLP(nnx.Module):
-    """Linear, quick_gelu, linear: (..., C) -> (..., C)."""
+    """Linear, quick_gelu, linear."""
 
-    def __init__(self, config: CLIPVisionConfig, **policy: Any):
-        self.fc1 = nnx.Linear(config.hidden_size, config.intermediate_size, **policy)
-        self.fc2 = nnx.Linear(config.intermediate_size, config.hidden_size, **policy)
+    def __init__(self, config: CLIPVisionConfig, options: NetworkOptions):
+        self.fc1 = linear(config.hidden_size, config.intermediate_size, options)
+        self.fc2 = linear(config.intermediate_size, config.hidden_size, options)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*batch hidden"]) -> Float[Array, "*batch hidden"]:
         return self.fc2(quick_gelu(self.fc1(x)))
 
 
 class EncoderLayer(nnx.Module):
-    """Self-attention and MLP, each after its LayerNorm, residual. (B,L,C) -> (B,L,C)."""
+    """Self-attention and MLP, each after its LayerNorm, residual."""
 
-    def __init__(self, config: CLIPVisionConfig, *, kernel: str, platform: str | None, **policy: Any):
-        self.layer_norm1 = _layer_norm(config, **policy)
-        self.self_attn = SelfAttention(config, kernel=kernel, platform=platform, **policy)
-        self.layer_norm2 = _layer_norm(config, **policy)
-        self.mlp = MLP(config, **policy)
+    def __init__(self, config: CLIPVisionConfig, options: NetworkOptions):
+        self.layer_norm1 = layer_norm(config.hidden_size, options, epsilon=config.layer_norm_eps)
+        self.self_attn = SelfAttention(config, options)
+        self.layer_norm2 = layer_norm(config.hidden_size, options, epsilon=config.layer_norm_eps)
+        self.mlp = MLP(config, options)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "batch tokens hidden"]) -> Float[Array, "batch tokens hidden"]:
         x = x + self.self_attn(self.layer_norm1(x))
         return x + self.mlp(self.layer_norm2(x))
 
 
 class Encoder(nnx.Module):
-    """The stack of layers, one after the other or as one scanned body. (B,L,C) -> (B,L,C)."""
+    """The stack of layers, one after the other or as one scanned body."""
 
-    def __init__(self, config: CLIPVisionConfig, *, scan: bool, **options: Any):
-        self.layers = nnx.List([EncoderLayer(config, **options) for _ in range(config.num_hidden_layers)])
-        self.scan = scan
+    def __init__(self, config: CLIPVisionConfig, options: NetworkOptions):
+        self.layers = nnx.List([EncoderLayer(config, options) for _ in range(config.num_hidden_layers)])
+        self.scan = options.scan
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "batch tokens hidden"]) -> Float[Array, "batch tokens hidden"]:
         if not self.scan:
             for layer in self.layers:
                 x = layer(x)
             return x
-        graph, first = nnx.split(self.layers[0])
-        states = [first, *(nnx.state(layer) for layer in self.layers[1:])]
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+        network, first = PureNetwork.split(self.layers[0])
+        parameters = [first, *(PureNetwork.split(layer)[1] for layer in self.layers[1:])]
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *parameters)
 
-        def step(x: jax.Array, state: nnx.State) -> tuple[jax.Array, None]:
-            return nnx.merge(graph, state)(x), None
+        def step(x: jax.Array, parameters: nnx.State) -> tuple[jax.Array, None]:
+            return network.bind(parameters)(x), None
 
         return jax.lax.scan(step, x, stacked)[0]
 
 
 class VisionTransformer(nnx.Module):
-    """Embeddings, layers, and the class token's last state: (B,H,W,3) -> (B,hidden_size)."""
+    """Embeddings, layers, and the class token's last state."""
 
-    def __init__(self, config: CLIPVisionConfig, *, scan: bool, kernel: str, platform: str | None, **policy: Any):
-        self.embeddings = Embeddings(config, **policy)
-        self.pre_layrnorm = _layer_norm(config, **policy)  # spelled so in the files
-        self.encoder = Encoder(config, scan=scan, kernel=kernel, platform=platform, **policy)
-        self.post_layernorm = _layer_norm(config, **policy)
+    def __init__(self, config: CLIPVisionConfig, options: NetworkOptions):
+        self.embeddings = Embeddings(config, options)
+        # Spelled so in the files.
+        self.pre_layrnorm = layer_norm(config.hidden_size, options, epsilon=config.layer_norm_eps)
+        self.encoder = Encoder(config, options)
+        self.post_layernorm = layer_norm(config.hidden_size, options, epsilon=config.layer_norm_eps)
 
-    def __call__(self, pixels: jax.Array) -> jax.Array:
+    def __call__(self, pixels: Float[Array, "batch height width channels"]) -> Float[Array, "batch hidden"]:
         hidden = self.encoder(self.pre_layrnorm(self.embeddings(pixels)))
         return self.post_layernorm(hidden[:, 0])
 
 
 class CLIPVisionTower(nnx.Module):
-    """The image encoder.
+    """The image encoder."""
 
-    Args:
-      config: sizes.
-      kernel: attention kernel (`champ_jax.models.attention`).
-      platform: what is compiled for; None takes JAX's default backend.
-      scan: run the layers as one scanned body, which compiles faster and stacks their weights at run time.
-      dtype: of the computation; norms and softmax reduce in float32.
-      param_dtype: of the parameters.
-    """
-
-    def __init__(
-        self,
-        config: CLIPVisionConfig,
-        *,
-        kernel: str = "xla",
-        platform: str | None = None,
-        scan: bool = False,
-        dtype: DTypeLike = jnp.float32,
-        param_dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        policy = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        self.vision_model = VisionTransformer(config, scan=scan, kernel=kernel, platform=platform, **policy)
-        self.visual_projection = nnx.Linear(config.hidden_size, config.projection_dim, use_bias=False, **policy)
+    def __init__(self, config: CLIPVisionConfig, options: NetworkOptions = NetworkOptions()):  # noqa: B008 (frozen)
+        self.vision_model = VisionTransformer(config, options)
+        self.visual_projection = linear(config.hidden_size, config.projection_dim, options, use_bias=False)
         self.config = config
 
-    def __call__(self, pixels: jax.Array) -> jax.Array:
-        """Pictures (B,image_size,image_size,3), normalised by CLIP's mean and deviation -> (B,projection_dim)."""
+    def __call__(self, pixels: Float[Array, "batch height width channels"]) -> Float[Array, "batch projection"]:
+        """Embeddings of pictures of config.image_size x config.image_size, as `normalize` gives them."""
         return self.visual_projection(self.vision_model(pixels))

@@ -5,16 +5,16 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import chex
 import jax
-import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
 from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.errors import InputError
-from champ_jax.models.attention import AttentionKernels, SpatialTransformer
-from champ_jax.models.layers import check_remat, conv3x3, mark_unused, remat_call
+from champ_jax.models.functional import mark_unused, remat_call
+from champ_jax.models.layers import conv
+from champ_jax.models.options import NetworkOptions
+from champ_jax.models.transformer import SpatialTransformer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,65 +57,53 @@ class GuidanceEncoder(nnx.Module):
     last of `attentions` takes part in the forward pass, the others are carried along.
     """
 
-    def __init__(
-        self,
-        config: GuidanceConfig,
-        *,
-        kernels: AttentionKernels | None = None,
-        remat: str = "none",
-        dtype: DTypeLike = jnp.float32,
-        param_dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        policy = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        kernels = kernels or AttentionKernels()
-
+    def __init__(self, config: GuidanceConfig, options: NetworkOptions = NetworkOptions()):  # noqa: B008 (frozen)
         def transformer(channels: int) -> SpatialTransformer:
-            return SpatialTransformer(
-                channels,
-                config.heads,
-                context_width=None,
-                groups=min(config.norm_num_groups, channels),
-                kernel=kernels.guidance,
-                platform=kernels.platform,
-                **policy,
-            )
+            groups = min(config.norm_num_groups, channels)
+            kernel = options.kernels.guidance
+            return SpatialTransformer(channels, config.heads, options, context_width=None, groups=groups, kernel=kernel)
 
         stages = config.stages
-        self.config = config
-        self.remat = check_remat(remat)
-        self.dtype = dtype
-        self.conv_in = conv3x3(3, config.block_out_channels[0], **policy)
-        self.blocks = nnx.List([conv3x3(a, b, stride=stride, **policy) for a, b, stride in stages])
+        self.config, self.options = config, options
+        self.conv_in = conv(3, config.block_out_channels[0], options)
+        self.blocks = nnx.List([conv(a, b, options, stride=stride) for a, b, stride in stages])
         unused = [mark_unused(transformer(channels)) for _, channels, _ in stages[:-1]]
         last = transformer(stages[-1][1])
         self.attentions = nnx.List([*unused, last if config.attention else mark_unused(last)])
         self.guidance_attention = mark_unused(transformer(stages[-1][1]))
-        self.conv_out = conv3x3(stages[-1][1], config.out_channels, kernel_init=nnx.initializers.zeros, **policy)
+        self.conv_out = conv(stages[-1][1], config.out_channels, options)
 
-    def __call__(self, condition: jax.Array) -> jax.Array:
-        """(N, H, W, 3) in [0, 1] -> (N, H / 8, W / 8, out_channels)."""
-        chex.assert_shape(condition, (None, None, None, 3))
-        x = jax.nn.silu(self.conv_in(condition.astype(self.dtype)))
+    def __call__(
+        self, condition: Float[Array, "frames height width 3"]
+    ) -> Float[Array, "frames latent_height latent_width channels"]:
+        """Guidance features, an eighth of the size of the maps, which are in [0, 1]."""
+        x = jax.nn.silu(self.conv_in(condition.astype(self.options.dtype)))
         for block in self.blocks:
             x = jax.nn.silu(block(x))
         if self.config.attention:
-            x, _ = remat_call(self.remat, self.attentions[-1], x)
+            x, _ = remat_call(self.options.remat, self.attentions[-1], x)
         return self.conv_out(x)
 
 
 class Guidance(nnx.Module):
     """The encoders of the chosen conditions and their sum (eq. 4)."""
 
-    def __init__(self, config: GuidanceConfig, conditions: Sequence[str] = CONDITIONS, **options: Any):
-        """`options` are GuidanceEncoder's; `conditions` any names, the files' are CONDITIONS."""
+    def __init__(
+        self,
+        config: GuidanceConfig,
+        conditions: Sequence[str] = CONDITIONS,
+        options: NetworkOptions = NetworkOptions(),  # noqa: B008 (frozen)
+    ):
+        """`conditions` are any names; the published files' are CONDITIONS."""
         if not conditions:
             raise InputError("conditions: none chosen; name at least one of " + ", ".join(CONDITIONS))
         self.conditions = tuple(conditions)
-        self.encoders = nnx.Dict({name: GuidanceEncoder(config, **options) for name in self.conditions})
+        self.encoders = nnx.Dict({name: GuidanceEncoder(config, options) for name in self.conditions})
 
-    def __call__(self, conditions: Mapping[str, jax.Array]) -> jax.Array:
-        """{condition: (N, H, W, 3) in [0, 1]} -> (N, H / 8, W / 8, out_channels).
+    def __call__(
+        self, conditions: Mapping[str, Float[Array, "frames height width 3"]]
+    ) -> Float[Array, "frames latent_height latent_width channels"]:
+        """The sum of the encoders' features; maps are in [0, 1].
 
         Any subset of the conditions may be given: the paper's ablations sum the encoders that are there.
 

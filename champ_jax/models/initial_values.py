@@ -1,34 +1,53 @@
-"""Fresh values for parameters that no checkpoint gives, made on the host.
+"""Initial values of parameters that no file gives: one rule for each kind of variable, by its name.
 
-But for the autoencoder's, they are distributed as the modules' own initial values (a test holds the two together). They
-cost nothing to compile: a jitted initialisation of a tiny model's 1,400 variables takes XLA minutes on a CPU. A value
-depends on the seed and the name alone, so it is the same on every mesh and in every process.
+They are made on the host and cost nothing to compile: a jitted initialization of a tiny model's 1,400 variables takes
+XLA minutes on a CPU. A value depends on the seed and the name alone, so it is the same on every mesh and in every
+process, whether training or the conversion of weights asks for it.
 """
 
 import re
 import zlib
+from typing import TypeVar
 
+import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from champ_jax.models.motion_module import position_table
+
+Module = TypeVar("Module", bound=nnx.Module)
 
 # Last layers of branches that begin as the identity: guidance (Champ section 3.3), motion (AnimateDiff), and the
 # residuals of an autoencoder, which first has to learn the linear part of its work.
 _ZERO = re.compile(
-    r"^guidance\.encoders\.\w+\.conv_out\.kernel$|\.temporal_transformer\.proj_out\.kernel$"
+    r"^guidance\.encoders\.\w+\.conv_out\.kernel$|(^|\.)temporal_transformer\.proj_out\.kernel$"
     r"|^vae\..*\.(conv2|to_out)\.kernel$"
 )
 
-_LOG_VARIANCE = -6.0  # of fresh latents
+_LOG_VARIANCE = -6.0  # of latents of an autoencoder that is not trained yet
 
 
-def fresh_value(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+def initialized(module: Module, seed: int = 0, prefix: str = "") -> Module:
+    """A module that was built without values, with initial ones; `prefix` is its place in the whole model."""
+    graph, state = nnx.split(module)
+    values = []
+    for path, variable in nnx.to_flat_state(state):
+        like = variable.get_value()
+        value = initial_value(".".join(map(str, (*filter(None, [prefix]), *path))), like.shape, seed)
+        values.append((path, variable.replace(jnp.asarray(value, like.dtype))))
+    return nnx.merge(graph, nnx.from_flat_state(values))
+
+
+def initial_value(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     """The initial value of a variable, float32 (int32 for position_ids).
 
     Args:
-      name: its dotted path.
+      name: its dotted path in the whole model, 'guidance.encoders.depth.conv_in.kernel' for example.
       shape: its shape.
-      seed: of the run.
+      seed: of the run or conversion.
+
+    Raises:
+      ValueError: no rule covers the name.
     """
     leaf = name.rsplit(".", 1)[-1]
     if leaf == "pe":

@@ -1,41 +1,50 @@
-"""Parts every network is made of: stored variables, 1x1 convolutions, time embedding, ResNet block, sampling.
+"""Parts every network is made of: linears, convolutions, norms, time embedding, ResNet block, sampling.
 
-All of it is channels last. `dtype` is the dtype of the computation, `param_dtype` that of the parameters; norms reduce
-in float32 whatever `dtype` is.
+All of it is channels last. Norms reduce in float32 whatever the dtype of the computation is. Layers are built without
+values: their variables hold shapes and dtypes (`champ_jax.models.functional`).
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Num
 
 from champ_jax.common.errors import InputError
+from champ_jax.models.options import NetworkOptions
 
 RESNET_EPSILON = 1e-5
 
 
-class Buffer(nnx.Variable):
-    """A tensor the forward pass reads and training leaves alone (the motion modules' position table)."""
+def shape_only(key: Any, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
+    """An initializer for flax's layers that makes no values."""
+    del key
+    return jax.ShapeDtypeStruct(shape, dtype)
 
 
-class Unused(nnx.Variable):
-    """A tensor that users' files hold and that takes no part in the forward pass.
+class _NoKeys:
+    """What flax's layers draw from in place of nnx.Rngs: `shape_only` needs no random keys."""
 
-    It is carried through loading and saving so that a checkpoint can be handed back to PyTorch whole; gradients,
-    optimizers and compute never see it.
-    """
+    def params(self) -> None:
+        return None
 
 
-def mark_unused(module: nnx.Module) -> nnx.Module:
-    """Turns every nnx.Param inside `module` into an Unused variable, in place; returns `module`."""
-    for _, node in nnx.iter_modules(module):
-        for name, value in list(vars(node).items()):
-            if isinstance(value, nnx.Param):
-                setattr(node, name, Unused(value.get_value()))
-    return module
+def dtypes_of(options: NetworkOptions) -> dict[str, Any]:
+    """The arguments that all of flax's layers take."""
+    return {"dtype": options.dtype, "param_dtype": options.param_dtype, "rngs": _NoKeys()}
+
+
+def linear(in_features: int, out_features: int, options: NetworkOptions, *, use_bias: bool = True) -> nnx.Linear:
+    """(..., in_features) -> (..., out_features)."""
+    return nnx.Linear(
+        in_features,
+        out_features,
+        use_bias=use_bias,
+        kernel_init=shape_only,
+        bias_init=shape_only,
+        **dtypes_of(options),
+    )
 
 
 class Conv1x1(nnx.Linear):
@@ -44,82 +53,80 @@ class Conv1x1(nnx.Linear):
     PyTorch's files store its weight as (out, in, 1, 1).
     """
 
+    def __init__(self, in_channels: int, out_channels: int, options: NetworkOptions):
+        super().__init__(in_channels, out_channels, kernel_init=shape_only, bias_init=shape_only, **dtypes_of(options))
 
-def conv3x3(
+
+def conv(
     in_channels: int,
     out_channels: int,
+    options: NetworkOptions,
     *,
+    size: int = 3,
     stride: int = 1,
-    dtype: DTypeLike,
-    param_dtype: DTypeLike,
-    rngs: nnx.Rngs,
-    kernel_init: jax.nn.initializers.Initializer | None = None,
+    padding: Any = ((1, 1), (1, 1)),
+    use_bias: bool = True,
 ) -> nnx.Conv:
-    """A 3x3 convolution padded by one pixel on every side, (N,H,W,in) -> (N,ceil(H/stride),ceil(W/stride),out)."""
-    extra: dict[str, Any] = {} if kernel_init is None else {"kernel_init": kernel_init}
+    """A convolution, 3x3 and padded by one pixel on every side unless said otherwise.
+
+    (N, H, W, in_channels) -> (N, ceil(H / stride), ceil(W / stride), out_channels).
+    """
     return nnx.Conv(
         in_channels,
         out_channels,
-        (3, 3),
+        (size, size),
         strides=stride,
-        padding=((1, 1), (1, 1)),
-        dtype=dtype,
-        param_dtype=param_dtype,
-        rngs=rngs,
-        **extra,
+        padding=padding,
+        use_bias=use_bias,
+        kernel_init=shape_only,
+        bias_init=shape_only,
+        **dtypes_of(options),
     )
 
 
-def group_norm(
-    channels: int,
-    *,
-    groups: int = 32,
-    epsilon: float,
-    dtype: DTypeLike,
-    param_dtype: DTypeLike,
-    rngs: nnx.Rngs,
-) -> nnx.GroupNorm:
-    """GroupNorm over one picture (N,H,W,C), moments in float32 by the two-pass formula."""
+def group_norm(channels: int, options: NetworkOptions, *, groups: int = 32, epsilon: float) -> nnx.GroupNorm:
+    """GroupNorm over one picture (N, H, W, C), moments in float32 by the two-pass formula."""
     if channels % groups:
-        raise InputError(f"{channels} channels cannot be normalised in {groups} groups; make the width a multiple")
+        raise InputError(f"{channels} channels cannot be normalized in {groups} groups; make the width a multiple")
     return nnx.GroupNorm(
         channels,
         num_groups=groups,
         epsilon=epsilon,
         use_fast_variance=False,
-        dtype=dtype,
-        param_dtype=param_dtype,
-        rngs=rngs,
+        scale_init=shape_only,
+        bias_init=shape_only,
+        **dtypes_of(options),
     )
 
 
-def layer_norm(channels: int, *, dtype: DTypeLike, param_dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """LayerNorm over the last axis, epsilon 1e-5, moments in float32 by the two-pass formula."""
+def layer_norm(channels: int, options: NetworkOptions, *, epsilon: float = 1e-5) -> nnx.LayerNorm:
+    """LayerNorm over the last axis, moments in float32 by the two-pass formula."""
     return nnx.LayerNorm(
-        channels, epsilon=1e-5, use_fast_variance=False, dtype=dtype, param_dtype=param_dtype, rngs=rngs
+        channels,
+        epsilon=epsilon,
+        use_fast_variance=False,
+        scale_init=shape_only,
+        bias_init=shape_only,
+        **dtypes_of(options),
     )
-
-
-def gelu(x: jax.Array) -> jax.Array:
-    """The exact GELU (erf, not tanh)."""
-    return jax.nn.gelu(x, approximate=False)
 
 
 class FeedForward(nnx.Module):
-    """Linear to twice 4C, gated by GELU (GEGLU, Shazeer 2020), linear back. (..., C) -> (..., C)."""
+    """Linear to twice 4C, gated by the exact GELU (GEGLU, Shazeer 2020), linear back."""
 
-    def __init__(self, channels: int, *, dtype: DTypeLike, param_dtype: DTypeLike, rngs: nnx.Rngs):
-        policy = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        self.proj = nnx.Linear(channels, 8 * channels, **policy)
-        self.out = nnx.Linear(4 * channels, channels, **policy)
+    def __init__(self, channels: int, options: NetworkOptions):
+        self.proj = linear(channels, 8 * channels, options)
+        self.out = linear(4 * channels, channels, options)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*batch channels"]) -> Float[Array, "*batch channels"]:
         hidden, gate = jnp.split(self.proj(x), 2, axis=-1)
-        return self.out(hidden * gelu(gate))
+        return self.out(hidden * jax.nn.gelu(gate, approximate=False))
 
 
-def timestep_embedding(timesteps: jax.Array, width: int, *, flip_sin_to_cos: bool, freq_shift: float) -> jax.Array:
-    """Sinusoidal embedding of timesteps (B,) -> (B, width) float32 (Ho et al. 2020, with diffusers' two switches)."""
+def timestep_embedding(
+    timesteps: Num[Array, " batch"], width: int, *, flip_sin_to_cos: bool, freq_shift: float
+) -> Float[Array, "batch width"]:
+    """Sinusoidal embedding of timesteps, float32 (Ho et al. 2020, with diffusers' two switches)."""
     half = width // 2
     exponents = -jnp.log(10000.0) * jnp.arange(half, dtype=jnp.float32) / (half - freq_shift)
     angles = timesteps.astype(jnp.float32)[:, None] * jnp.exp(exponents)[None]
@@ -128,19 +135,18 @@ def timestep_embedding(timesteps: jax.Array, width: int, *, flip_sin_to_cos: boo
 
 
 class TimeEmbedding(nnx.Module):
-    """Two linears with SiLU between: (B, width) -> (B, time_width)."""
+    """Two linears with SiLU between."""
 
-    def __init__(self, width: int, time_width: int, *, dtype: DTypeLike, param_dtype: DTypeLike, rngs: nnx.Rngs):
-        policy = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        self.linear_1 = nnx.Linear(width, time_width, **policy)
-        self.linear_2 = nnx.Linear(time_width, time_width, **policy)
+    def __init__(self, width: int, time_width: int, options: NetworkOptions):
+        self.linear_1 = linear(width, time_width, options)
+        self.linear_2 = linear(time_width, time_width, options)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "batch width"]) -> Float[Array, "batch time_width"]:
         return self.linear_2(jax.nn.silu(self.linear_1(x)))
 
 
 class ResNetBlock(nnx.Module):
-    """norm, SiLU, conv, + time, norm, SiLU, conv, + shortcut. (N,H,W,in) -> (N,H,W,out).
+    """norm, SiLU, conv, + time, norm, SiLU, conv, + shortcut.
 
     `time_width=None` (the VAE) leaves the time projection out.
     """
@@ -149,93 +155,62 @@ class ResNetBlock(nnx.Module):
         self,
         in_channels: int,
         out_channels: int,
+        options: NetworkOptions,
         *,
         time_width: int | None,
         groups: int = 32,
         epsilon: float = RESNET_EPSILON,
-        dtype: DTypeLike,
-        param_dtype: DTypeLike,
-        rngs: nnx.Rngs,
     ):
-        policy = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        self.norm1 = group_norm(in_channels, groups=groups, epsilon=epsilon, **policy)
-        self.conv1 = conv3x3(in_channels, out_channels, **policy)
+        self.norm1 = group_norm(in_channels, options, groups=groups, epsilon=epsilon)
+        self.conv1 = conv(in_channels, out_channels, options)
         if time_width is not None:
-            self.time_emb_proj = nnx.Linear(time_width, out_channels, **policy)
-        self.norm2 = group_norm(out_channels, groups=groups, epsilon=epsilon, **policy)
-        self.conv2 = conv3x3(out_channels, out_channels, **policy)
-        if in_channels != out_channels:
-            self.conv_shortcut = Conv1x1(in_channels, out_channels, **policy)
+            self.time_emb_proj = linear(time_width, out_channels, options)
+        self.norm2 = group_norm(out_channels, options, groups=groups, epsilon=epsilon)
+        self.conv2 = conv(out_channels, out_channels, options)
+        self.conv_shortcut = None if in_channels == out_channels else Conv1x1(in_channels, out_channels, options)
 
-    def __call__(self, x: jax.Array, time: jax.Array | None = None) -> jax.Array:
-        """`time` is SiLU of the time embedding, (B, time_width); the N = B * F pictures are B runs of F frames."""
+    def __call__(
+        self,
+        x: Float[Array, "pictures height width in_channels"],
+        time: Float[Array, "batch time_width"] | None = None,
+    ) -> Float[Array, "pictures height width out_channels"]:
+        """`time` is SiLU of the time embedding; the pictures are `batch` clips of equally many frames."""
         hidden = self.conv1(jax.nn.silu(self.norm1(x)))
         if time is not None:
             shift = self.time_emb_proj(time)
             clips = hidden.reshape(shift.shape[0], -1, *hidden.shape[1:])
             hidden = (clips + shift[:, None, None, None, :]).reshape(hidden.shape)
         hidden = self.conv2(jax.nn.silu(self.norm2(hidden)))
-        if hasattr(self, "conv_shortcut"):
-            x = self.conv_shortcut(x)
-        return x + hidden
+        return hidden + (x if self.conv_shortcut is None else self.conv_shortcut(x))
 
 
 class Downsample(nnx.Module):
-    """3x3 convolution with stride 2: (N,H,W,C) -> (N,ceil(H/2),ceil(W/2),C)."""
+    """3x3 convolution with stride 2: half the height and width, rounded up."""
 
-    def __init__(self, channels: int, *, dtype: DTypeLike, param_dtype: DTypeLike, rngs: nnx.Rngs):
-        self.conv = conv3x3(channels, channels, stride=2, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+    def __init__(self, channels: int, options: NetworkOptions):
+        self.conv = conv(channels, channels, options, stride=2)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "pictures height width channels"]
+    ) -> Float[Array, "pictures half_height half_width channels"]:
         return self.conv(x)
 
 
 class Upsample(nnx.Module):
-    """Nearest neighbour to `size`, then a 3x3 convolution: (N,H,W,C) -> (N,*size,C)."""
+    """Nearest neighbor, then a 3x3 convolution."""
 
-    def __init__(self, channels: int, *, dtype: DTypeLike, param_dtype: DTypeLike, rngs: nnx.Rngs):
-        self.conv = conv3x3(channels, channels, dtype=dtype, param_dtype=param_dtype, rngs=rngs)
+    def __init__(self, channels: int, options: NetworkOptions):
+        self.conv = conv(channels, channels, options)
 
-    def __call__(self, x: jax.Array, size: tuple[int, int] | None = None) -> jax.Array:
-        """`size` is (H, W) of the skip connection; left out, twice the input's (they differ at odd sizes)."""
+    def __call__(
+        self, x: Float[Array, "pictures height width channels"], size: tuple[int, int] | None = None
+    ) -> Float[Array, "pictures new_height new_width channels"]:
+        """`size` is (height, width) of the skip connection; None: twice the input's (they differ at odd sizes)."""
         height, width = x.shape[1:3]
         target = size or (2 * height, 2 * width)
         if target == (2 * height, 2 * width):
             return self.conv(x.repeat(2, axis=1).repeat(2, axis=2))
+        # PyTorch's 'nearest': floor(i * in / out). jax.image.resize takes half-pixel centers, other rows at odd sizes.
         rows = jnp.arange(target[0]) * height // target[0]
         columns = jnp.arange(target[1]) * width // target[1]
         return self.conv(x[:, rows][:, :, columns])
-
-
-REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
-    # Recompute everything inside a block: least memory, a third more compute.
-    "full": jax.checkpoint_policies.nothing_saveable,
-    # Keep the results of matrix products without batch dimensions (linears), recompute norms, activations, attention.
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    # Keep all matrix products, recompute only what is elementwise.
-    "all_dots": jax.checkpoint_policies.dots_saveable,
-}
-
-
-def check_remat(policy: str) -> str:
-    """Returns `policy` if it is 'none' or a name in REMAT_POLICIES; raises InputError otherwise."""
-    if policy != "none" and policy not in REMAT_POLICIES:
-        raise InputError(f"remat={policy}: unknown policy; choose none, {', '.join(REMAT_POLICIES)}")
-    return policy
-
-
-def remat_call(policy: str, module: nnx.Module, *inputs: Any) -> Any:
-    """`module(*inputs)`, whose intermediates the backward pass recomputes as `policy` says.
-
-    Args:
-      policy: 'none' or a name in REMAT_POLICIES.
-      inputs: pytrees of arrays (or None).
-    """
-    if policy == "none":
-        return module(*inputs)
-    graph, state = nnx.split(module)
-
-    def apply(state: nnx.State, *inputs: Any) -> Any:
-        return nnx.merge(graph, state)(*inputs)
-
-    return jax.checkpoint(apply, policy=REMAT_POLICIES[policy])(state, *inputs)

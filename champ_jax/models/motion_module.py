@@ -12,11 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
 from champ_jax.common.errors import InputError
-from champ_jax.models.attention import Rows, attention
-from champ_jax.models.layers import Buffer, FeedForward, group_norm, layer_norm
+from champ_jax.models.attention import attention
+from champ_jax.models.functional import Buffer
+from champ_jax.models.layers import FeedForward, group_norm, layer_norm, linear
+from champ_jax.models.options import NetworkOptions
+from champ_jax.models.transformer import Rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,12 +56,12 @@ def position_table(length: int, channels: int) -> np.ndarray:
 
 
 class PositionEncoder(nnx.Module):
-    """Adds the position table, which restarts at 0 in every window, to (B, F, N, C)."""
+    """Adds the position table (`position_table`), which restarts at 0 in every window."""
 
-    def __init__(self, length: int, channels: int, *, param_dtype: DTypeLike):
-        self.pe = Buffer(jnp.asarray(position_table(length, channels), param_dtype))
+    def __init__(self, length: int, channels: int, options: NetworkOptions):
+        self.pe = Buffer(jax.ShapeDtypeStruct((1, length, channels), options.param_dtype))
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "batch frames pixels channels"]) -> Float[Array, "batch frames pixels channels"]:
         frames, table = x.shape[1], self.pe.get_value()
         if frames > table.shape[1]:
             raise InputError(f"{frames} frames in a window, the motion modules know {table.shape[1]}: use fewer")
@@ -66,34 +69,22 @@ class PositionEncoder(nnx.Module):
 
 
 class TemporalAttention(nnx.Module):
-    """Self-attention over the frames of every pixel, with positions added to its input. (B,F,N,C) -> (B,F,N,C)."""
+    """Self-attention over the frames of every pixel, with positions added to its input."""
 
-    def __init__(
-        self,
-        channels: int,
-        config: MotionConfig,
-        *,
-        kernel: str,
-        platform: str | None,
-        dtype: DTypeLike,
-        param_dtype: DTypeLike,
-        rngs: nnx.Rngs,
-    ):
+    def __init__(self, channels: int, config: MotionConfig, options: NetworkOptions):
         if channels % config.heads:
             raise InputError(f"{channels} channels do not divide into {config.heads} temporal attention heads")
-        policy = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        self.to_q = nnx.Linear(channels, channels, use_bias=False, **policy)
-        self.to_k = nnx.Linear(channels, channels, use_bias=False, **policy)
-        self.to_v = nnx.Linear(channels, channels, use_bias=False, **policy)
-        self.to_out = nnx.Linear(channels, channels, **policy)
-        self.pos_encoder = PositionEncoder(config.max_length, channels, param_dtype=param_dtype)
+        self.to_q = linear(channels, channels, options, use_bias=False)
+        self.to_k = linear(channels, channels, options, use_bias=False)
+        self.to_v = linear(channels, channels, options, use_bias=False)
+        self.to_out = linear(channels, channels, options)
+        self.pos_encoder = PositionEncoder(config.max_length, channels, options)
         self.heads = config.heads
-        self.kernel = kernel
-        self.platform = platform
+        self.kernel, self.platform = options.kernels.temporal, options.kernels.platform
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "batch frames pixels channels"]) -> Float[Array, "batch frames pixels channels"]:
         x = self.pos_encoder(x)
-        split = [linear(x).reshape(*x.shape[:3], self.heads, -1) for linear in (self.to_q, self.to_k, self.to_v)]
+        split = [layer(x).reshape(*x.shape[:3], self.heads, -1) for layer in (self.to_q, self.to_k, self.to_v)]
         if self.kernel == "xla":
             out = _attend_over_frames(*split)
         else:
@@ -118,58 +109,31 @@ def _attend_over_frames(query: jax.Array, key: jax.Array, value: jax.Array) -> j
 class TemporalTransformerBlock(nnx.Module):
     """Temporal self-attentions and a GEGLU feed-forward, each after its LayerNorm, residual."""
 
-    def __init__(
-        self,
-        channels: int,
-        config: MotionConfig,
-        *,
-        kernel: str,
-        platform: str | None,
-        dtype: DTypeLike,
-        param_dtype: DTypeLike,
-        rngs: nnx.Rngs,
-    ):
-        policy = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        self.attention_blocks = nnx.List(
-            [
-                TemporalAttention(channels, config, kernel=kernel, platform=platform, **policy)
-                for _ in range(config.attention_blocks)
-            ]
-        )
-        self.norms = nnx.List([layer_norm(channels, **policy) for _ in range(config.attention_blocks)])
-        self.ff = FeedForward(channels, **policy)
-        self.ff_norm = layer_norm(channels, **policy)
+    def __init__(self, channels: int, config: MotionConfig, options: NetworkOptions):
+        count = config.attention_blocks
+        self.attention_blocks = nnx.List([TemporalAttention(channels, config, options) for _ in range(count)])
+        self.norms = nnx.List([layer_norm(channels, options) for _ in range(count)])
+        self.ff = FeedForward(channels, options)
+        self.ff_norm = layer_norm(channels, options)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "batch frames pixels channels"]) -> Float[Array, "batch frames pixels channels"]:
         for attend, norm in zip(self.attention_blocks, self.norms):
             x = x + attend(norm(x))
         return x + self.ff(self.ff_norm(x))
 
 
 class TemporalTransformer(nnx.Module):
-    """GroupNorm per frame, linear in, one temporal transformer block, zero-initialised linear out, residual."""
+    """GroupNorm per frame, linear in, one temporal transformer block, linear out (initially zero), residual."""
 
-    def __init__(
-        self,
-        channels: int,
-        config: MotionConfig,
-        *,
-        groups: int = 32,
-        kernel: str,
-        platform: str | None,
-        dtype: DTypeLike,
-        param_dtype: DTypeLike,
-        rngs: nnx.Rngs,
-    ):
-        policy = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        self.norm = group_norm(channels, groups=groups, epsilon=1e-6, **policy)
-        self.proj_in = nnx.Linear(channels, channels, **policy)
-        self.transformer_blocks = nnx.List(
-            [TemporalTransformerBlock(channels, config, kernel=kernel, platform=platform, **policy)]
-        )
-        self.proj_out = nnx.Linear(channels, channels, kernel_init=nnx.initializers.zeros, **policy)
+    def __init__(self, channels: int, config: MotionConfig, options: NetworkOptions, *, groups: int = 32):
+        self.norm = group_norm(channels, options, groups=groups, epsilon=1e-6)
+        self.proj_in = linear(channels, channels, options)
+        self.transformer_blocks = nnx.List([TemporalTransformerBlock(channels, config, options)])
+        self.proj_out = linear(channels, channels, options)
 
-    def __call__(self, x: jax.Array, rows: Rows) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "pictures height width channels"], rows: Rows
+    ) -> Float[Array, "pictures height width channels"]:
         pictures, height, width, channels = x.shape
         hidden = self.norm(x).reshape(pictures // rows.frames, rows.frames, height * width, channels)
         hidden = self.transformer_blocks[0](self.proj_in(hidden))
@@ -177,10 +141,12 @@ class TemporalTransformer(nnx.Module):
 
 
 class MotionModule(nnx.Module):
-    """One motion module: (B * F, H, W, C) -> the same, mixing the F frames of each clip at every pixel."""
+    """One motion module: mixes the frames of each clip at every pixel."""
 
-    def __init__(self, channels: int, config: MotionConfig, **options: Any):
-        self.temporal_transformer = TemporalTransformer(channels, config, **options)
+    def __init__(self, channels: int, config: MotionConfig, options: NetworkOptions, *, groups: int = 32):
+        self.temporal_transformer = TemporalTransformer(channels, config, options, groups=groups)
 
-    def __call__(self, x: jax.Array, rows: Rows) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "pictures height width channels"], rows: Rows
+    ) -> Float[Array, "pictures height width channels"]:
         return self.temporal_transformer(x, rows)

@@ -5,29 +5,29 @@ PyTorch's files: 'down_blocks.0.attentions.1', 'mid_block.attentions.0', ...
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Num
 
 from champ_jax.common.errors import InputError
-from champ_jax.models.attention import AttentionKernels, BlockReference, Rows, SpatialTransformer
+from champ_jax.models.functional import remat_call
 from champ_jax.models.layers import (
     Downsample,
     ResNetBlock,
     TimeEmbedding,
     Upsample,
-    check_remat,
-    conv3x3,
+    conv,
     group_norm,
-    remat_call,
     timestep_embedding,
 )
 from champ_jax.models.motion_module import MotionConfig, MotionModule
+from champ_jax.models.options import NetworkOptions
+from champ_jax.models.transformer import BlockReference, Rows, SpatialTransformer
 
 # What one video's picture means to the denoiser: an entry for each place.
 Reference = dict[str, BlockReference]
@@ -150,87 +150,83 @@ class UNetConfig:
 class _Build:
     """What the constructors of one UNet share."""
 
-    def __init__(
-        self,
-        config: UNetConfig,
-        motion: MotionConfig | None,
-        kernels: AttentionKernels,
-        policy: dict[str, Any],
-    ):
-        self.config, self.motion, self.kernels, self.policy = config, motion, kernels, policy
+    def __init__(self, config: UNetConfig, motion: MotionConfig | None, options: NetworkOptions):
+        self.config, self.motion, self.options = config, motion, options
 
     def resnet(self, in_channels: int, out_channels: int) -> ResNetBlock:
         return ResNetBlock(
             in_channels,
             out_channels,
+            self.options,
             time_width=4 * self.config.block_out_channels[0],
             groups=self.config.norm_num_groups,
             epsilon=self.config.norm_eps,
-            **self.policy,
         )
 
-    def transformer(self, level: int) -> SpatialTransformer:
-        return SpatialTransformer(
-            self.config.block_out_channels[level],
-            self.config.heads[level],
-            context_width=self.config.cross_attention_dim,
-            groups=self.config.norm_num_groups,
-            kernel=self.kernels.at_level(level),
-            platform=self.kernels.platform,
-            **self.policy,
+    def transformers(self, level: int, count: int) -> nnx.List:
+        config = self.config
+        return nnx.List(
+            [
+                SpatialTransformer(
+                    config.block_out_channels[level],
+                    config.heads[level],
+                    self.options,
+                    context_width=config.cross_attention_dim,
+                    groups=config.norm_num_groups,
+                    kernel=self.options.kernels.at_level(level),
+                )
+                for _ in range(count)
+            ]
         )
 
-    def fill(self, block: "Block", resnets: list[tuple[int, int]], level: int, *, attention: int, motion: int) -> None:
-        """Gives `block` its ResNets (in, out), `attention` transformers and `motion` motion modules of `level`."""
-        block.resnets = nnx.List([self.resnet(*sizes) for sizes in resnets])
-        if attention:
-            block.attentions = nnx.List([self.transformer(level) for _ in range(attention)])
-        if self.motion is not None and motion:
-            block.motion_modules = nnx.List(
-                [
-                    MotionModule(
-                        self.config.block_out_channels[level],
-                        self.motion,
-                        groups=self.config.norm_num_groups,
-                        kernel=self.kernels.temporal,
-                        platform=self.kernels.platform,
-                        **self.policy,
-                    )
-                    for _ in range(motion)
-                ]
-            )
+    def motion_modules(self, level: int, count: int) -> nnx.List:
+        if self.motion is None:
+            return nnx.List([])
+        channels, groups = self.config.block_out_channels[level], self.config.norm_num_groups
+        return nnx.List([MotionModule(channels, self.motion, self.options, groups=groups) for _ in range(count)])
 
 
-@dataclasses.dataclass
-class _Pass:
-    """What one forward pass carries from block to block; lives inside one trace.
+@dataclasses.dataclass(frozen=True)
+class _Inputs:
+    """What every block of one forward pass reads beside its input; lives inside one trace.
 
     Attributes:
-      time: (B, time_width), SiLU of the time embedding.
-      bank: filled on the way with every transformer block's norm1 output, (N, L, C) by place.
+      time: SiLU of the time embedding, (B, time_width).
+      reference: what the transformer blocks read of the picture, by place.
+      rows: how the batch is made up.
+      remat: what the backward pass recomputes.
     """
 
     time: jax.Array
     reference: Reference
     rows: Rows
     remat: str
-    bank: Bank = dataclasses.field(default_factory=dict)
-
-    def resnet(self, block: "Block", index: int, x: jax.Array) -> jax.Array:
-        return remat_call(self.remat, block.resnets[index], x, self.time)
-
-    def attention_and_motion(self, block: "Block", place: str, index: int, x: jax.Array) -> jax.Array:
-        """Attention, then motion, number `index` of `block`, where it has them."""
-        if hasattr(block, "attentions"):
-            name = f"{place}.attentions.{index}"
-            x, self.bank[name] = remat_call(self.remat, block.attentions[index], x, self.reference[name], self.rows)
-        if hasattr(block, "motion_modules"):
-            x = remat_call(self.remat, block.motion_modules[index], x, self.rows)
-        return x
 
 
 class Block(nnx.Module):
-    """One level's ResNets, transformers and motion modules; the subclasses say in which order they run."""
+    """One level's ResNets, transformers and motion modules; the subclasses say in which order they run.
+
+    There are as many transformers as ResNets or none, and likewise with the motion modules; the middle block has one
+    of each, after its first ResNet.
+    """
+
+    def __init__(self, build: _Build, level: int, sizes: Sequence[tuple[int, int]], *, attention: int, motion: int):
+        """`sizes` are (in, out) channels of the ResNets; `attention` and `motion` count the other layers."""
+        self.resnets = nnx.List([build.resnet(*channels) for channels in sizes])
+        self.attentions = build.transformers(level, attention)
+        self.motion_modules = build.motion_modules(level, motion)
+
+    def layer(self, index: int, x: jax.Array, place: str, inputs: _Inputs) -> tuple[jax.Array, Bank]:
+        """ResNet number `index`, then attention and motion where the block has them; the output and a bank entry."""
+        x = remat_call(inputs.remat, self.resnets[index], x, inputs.time)
+        entries: Bank = {}
+        if index < len(self.attentions):
+            name = f"{place}.attentions.{index}"
+            reference = inputs.reference[name]
+            x, entries[name] = remat_call(inputs.remat, self.attentions[index], x, reference, inputs.rows)
+        if index < len(self.motion_modules):
+            x = remat_call(inputs.remat, self.motion_modules[index], x, inputs.rows)
+        return x, entries
 
 
 class DownBlock(Block):
@@ -240,25 +236,21 @@ class DownBlock(Block):
         config = build.config
         channels, layers = config.block_out_channels[level], config.layers_per_block
         before = config.block_out_channels[max(level - 1, 0)]
-        build.fill(
-            self,
-            [(before if index == 0 else channels, channels) for index in range(layers)],
-            level,
-            attention=layers * config.attention_levels[level],
-            motion=layers,
-        )
-        if level < config.levels - 1:
-            self.downsamplers = nnx.List([Downsample(channels, **build.policy)])
+        sizes = [(before if index == 0 else channels, channels) for index in range(layers)]
+        super().__init__(build, level, sizes, attention=layers * config.attention_levels[level], motion=layers)
+        is_last = level == config.levels - 1
+        self.downsamplers = nnx.List([] if is_last else [Downsample(channels, build.options)])
 
-    def __call__(self, x: jax.Array, place: str, run: _Pass) -> tuple[jax.Array, list[jax.Array]]:
-        skips = []
+    def __call__(self, x: jax.Array, place: str, inputs: _Inputs) -> tuple[jax.Array, list[jax.Array], Bank]:
+        skips, bank = [], {}
         for index in range(len(self.resnets)):
-            x = run.attention_and_motion(self, place, index, run.resnet(self, index, x))
+            x, entries = self.layer(index, x, place, inputs)
             skips.append(x)
-        if hasattr(self, "downsamplers"):
-            x = self.downsamplers[0](x)
+            bank |= entries
+        for downsample in self.downsamplers:
+            x = downsample(x)
             skips.append(x)
-        return x, skips
+        return x, skips, bank
 
 
 class MiddleBlock(Block):
@@ -268,11 +260,12 @@ class MiddleBlock(Block):
         level = build.config.levels - 1
         channels = build.config.block_out_channels[level]
         motion = int(build.motion is not None and build.motion.in_middle)
-        build.fill(self, [(channels, channels)] * 2, level, attention=1, motion=motion)
+        super().__init__(build, level, [(channels, channels)] * 2, attention=1, motion=motion)
 
-    def __call__(self, x: jax.Array, place: str, run: _Pass) -> jax.Array:
-        x = run.attention_and_motion(self, place, 0, run.resnet(self, 0, x))
-        return run.resnet(self, 1, x)
+    def __call__(self, x: jax.Array, place: str, inputs: _Inputs) -> tuple[jax.Array, Bank]:
+        x, bank = self.layer(0, x, place, inputs)
+        x, _ = self.layer(1, x, place, inputs)
+        return x, bank
 
 
 class UpBlock(Block):
@@ -284,24 +277,20 @@ class UpBlock(Block):
         channels, below = widths[level], widths[min(level + 1, config.levels - 1)]
         # The last skip of a level was made by the finer level's downsampler (or by conv_in).
         skips = [channels] * (layers - 1) + [widths[max(level - 1, 0)]]
-        build.fill(
-            self,
-            [((below if index == 0 else channels) + skips[index], channels) for index in range(layers)],
-            level,
-            attention=layers * config.attention_levels[level],
-            motion=layers,
-        )
-        if level > 0:
-            self.upsamplers = nnx.List([Upsample(channels, **build.policy)])
+        sizes = [((below if index == 0 else channels) + skips[index], channels) for index in range(layers)]
+        super().__init__(build, level, sizes, attention=layers * config.attention_levels[level], motion=layers)
+        self.upsamplers = nnx.List([] if level == 0 else [Upsample(channels, build.options)])
 
-    def __call__(self, x: jax.Array, skips: list[jax.Array], place: str, run: _Pass) -> jax.Array:
+    def __call__(self, x: jax.Array, skips: list[jax.Array], place: str, inputs: _Inputs) -> tuple[jax.Array, Bank]:
+        """Takes its skips off the end of `skips`."""
+        bank: Bank = {}
         for index in range(len(self.resnets)):
-            x = jnp.concatenate([x, skips.pop()], axis=-1)
-            x = run.attention_and_motion(self, place, index, run.resnet(self, index, x))
-        if hasattr(self, "upsamplers"):
+            x, entries = self.layer(index, jnp.concatenate([x, skips.pop()], axis=-1), place, inputs)
+            bank |= entries
+        for upsample in self.upsamplers:
             # Odd sizes were rounded up on the way down: go back to exactly the next skip's size.
-            x = self.upsamplers[0](x, skips[-1].shape[1:3])
-        return x
+            x = upsample(x, skips[-1].shape[1:3])
+        return x, bank
 
 
 class UNet(nnx.Module):
@@ -310,43 +299,31 @@ class UNet(nnx.Module):
     def __init__(
         self,
         config: UNetConfig,
+        options: NetworkOptions = NetworkOptions(),  # noqa: B008 (frozen)
         *,
         motion: MotionConfig | None = None,
         output: bool = True,
-        kernels: AttentionKernels | None = None,
-        remat: str = "none",
-        dtype: DTypeLike = jnp.float32,
-        param_dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
     ):
-        """Builds the network.
+        """Builds the network, without values.
 
         Args:
           config: its sizes.
+          options: how it computes.
           motion: gives every (ResNet, attention) pair and the middle block a motion module; None (ReferenceNet,
             stage 1): none.
           output: whether there are conv_norm_out and conv_out (the ReferenceNet has none).
-          kernels: the attention kernels by level.
-          remat: 'none', or what the backward pass may keep (`layers.REMAT_POLICIES`), for each ResNet, transformer and
-            motion module.
-          dtype: of the computation; norms and softmax reduce in float32 in any case.
-          param_dtype: of the parameters.
-          rngs: for the initial parameters.
         """
-        policy = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        build = _Build(config, motion, kernels or AttentionKernels(), policy)
+        build = _Build(config, motion, options)
         widths = config.block_out_channels
-        self.config = config
-        self.remat = check_remat(remat)
-        self.dtype = dtype
-        self.conv_in = conv3x3(config.in_channels, widths[0], **policy)
-        self.time_embedding = TimeEmbedding(widths[0], 4 * widths[0], **policy)
+        self.config, self.options = config, options
+        self.conv_in = conv(config.in_channels, widths[0], options)
+        self.time_embedding = TimeEmbedding(widths[0], 4 * widths[0], options)
         self.down_blocks = nnx.List([DownBlock(level, build) for level in range(config.levels)])
         self.mid_block = MiddleBlock(build)
         self.up_blocks = nnx.List([UpBlock(level, build) for level in reversed(range(config.levels))])
         if output:
-            self.conv_norm_out = group_norm(widths[0], groups=config.norm_num_groups, epsilon=config.norm_eps, **policy)
-            self.conv_out = conv3x3(widths[0], config.out_channels, **policy)
+            self.conv_norm_out = group_norm(widths[0], options, groups=config.norm_num_groups, epsilon=config.norm_eps)
+            self.conv_out = conv(widths[0], config.out_channels, options)
 
     def places(self) -> Iterator[tuple[str, SpatialTransformer]]:
         """The transformers by place, in the order of the forward pass."""
@@ -354,58 +331,61 @@ class UNet(nnx.Module):
         blocks.append(("mid_block", self.mid_block))
         blocks += [(f"up_blocks.{i}", block) for i, block in enumerate(self.up_blocks)]
         for place, block in blocks:
-            for index, transformer in enumerate(getattr(block, "attentions", ())):
+            for index, transformer in enumerate(block.attentions):
                 yield f"{place}.attentions.{index}", transformer
 
-    def prepare_reference(self, bank: Bank | None, token: jax.Array) -> Reference:
+    def prepare_reference(self, bank: Bank | None, token: Float[Array, "pictures cross_attention_dim"]) -> Reference:
         """What every transformer block reads of a picture, projected once: it is the same for all frames and steps.
 
         Args:
-          bank: the ReferenceNet's bank, (R, L, C) by place; None: no bank (the ReferenceNet's own pass).
-          token: (R, cross_attention_dim) image token; R is 1 or the number of conditional rows of the batches to come
-            (of all rows, where those are marked by a mask).
+          bank: the ReferenceNet's bank, (pictures, tokens, channels) by place; None: no bank (the ReferenceNet's own
+            pass).
+          token: image tokens of one picture, or of as many as the batches to come have conditional rows (rows in all,
+            where unconditional ones are marked by a mask).
         """
-        token = token.astype(self.dtype)
+        token = token.astype(self.options.dtype)
         return {
             place: transformer.transformer_blocks[0].prepare(None if bank is None else bank[place], token)
             for place, transformer in self.places()
         }
 
-    def bank(self, latents: jax.Array, token: jax.Array) -> Bank:
+    def bank(
+        self,
+        latents: Float[Array, "pictures height width channels"],
+        token: Float[Array, "pictures cross_attention_dim"],
+    ) -> Bank:
         """The ReferenceNet's pass at timestep 0.
 
         Args:
-          latents: (R, h, w, in_channels) scaled latents of the pictures.
-          token: (R, cross_attention_dim) their image tokens.
+          latents: scaled latents of the pictures.
+          token: their image tokens.
 
         Returns:
-          The norm1 output of every transformer block, (R, L, C) by place. Layers after the last norm1 feed nothing;
-          under jit the compiler drops them.
+          The norm1 output of every transformer block, (pictures, tokens, channels) by place. Layers after the last
+          norm1 feed nothing; under jit the compiler drops them.
         """
-        _, bank = self._run(latents[:, None], jnp.zeros(1), self.prepare_reference(None, token), None, 0)
+        reference = self.prepare_reference(None, token)
+        _, bank = self._run(latents[:, None], jnp.zeros(1), reference, None, 0)
         return bank
 
     def __call__(
         self,
-        latents: jax.Array,
-        timesteps: jax.Array,
+        latents: Float[Array, "batch frames height width in_channels"],
+        timesteps: Num[Array, "#batch"] | Num[Array, ""],
         reference: Reference,
-        guidance: jax.Array | None = None,
+        guidance: Float[Array, "#batch frames height width channels"] | None = None,
         *,
-        unconditional: int | jax.Array = 0,
-    ) -> jax.Array:
-        """Predicts the velocity (or noise) of every frame.
+        unconditional: int | Bool[Array, " batch"] = 0,
+    ) -> Float[Array, "batch frames height width out_channels"]:
+        """Predicts the velocity (or noise) of every frame, in the dtype of the computation.
 
         Args:
-          latents: (B, F, h, w, in_channels).
-          timesteps: (B,) or ().
+          latents: noisy latents.
+          timesteps: one for each row, or one for all.
           reference: from `prepare_reference`.
-          guidance: (B, F, h, w, block_out_channels[0]), added after conv_in; 1 in place of B shares it among the rows.
-          unconditional: how many of the first rows see no bank and the zero image token, or a (B,) bool array that
-            marks such rows.
-
-        Returns:
-          (B, F, h, w, out_channels) in the compute dtype.
+          guidance: added after conv_in, block_out_channels[0] channels; one row serves all.
+          unconditional: how many of the first rows see no bank and the zero image token, or an array that marks such
+            rows.
         """
         x, _ = self._run(latents, timesteps, reference, guidance, unconditional)
         x = self.conv_out(jax.nn.silu(self.conv_norm_out(x)))
@@ -431,18 +411,21 @@ class UNet(nnx.Module):
             flip_sin_to_cos=config.flip_sin_to_cos,
             freq_shift=config.freq_shift,
         )
-        time = jax.nn.silu(self.time_embedding(time.astype(self.dtype)))
-        run = _Pass(time, reference, Rows.of(frames, unconditional), self.remat)
+        time = jax.nn.silu(self.time_embedding(time.astype(self.options.dtype)))
+        inputs = _Inputs(time, reference, Rows.of(frames, unconditional), self.options.remat)
 
-        x = self.conv_in(latents.reshape(batch * frames, height, width, -1).astype(self.dtype))
+        x = self.conv_in(latents.reshape(batch * frames, height, width, -1).astype(self.options.dtype))
         if guidance is not None:
             clips = x.reshape(batch, frames, *x.shape[1:]) + guidance.astype(x.dtype)
             x = clips.reshape(x.shape)
-        skips = [x]
+        skips, bank = [x], {}
         for index, block in enumerate(self.down_blocks):
-            x, more = block(x, f"down_blocks.{index}", run)
+            x, more, entries = block(x, f"down_blocks.{index}", inputs)
             skips += more
-        x = self.mid_block(x, "mid_block", run)
+            bank |= entries
+        x, entries = self.mid_block(x, "mid_block", inputs)
+        bank |= entries
         for index, block in enumerate(self.up_blocks):
-            x = block(x, skips, f"up_blocks.{index}", run)
-        return x, run.bank
+            x, entries = block(x, skips, f"up_blocks.{index}", inputs)
+            bank |= entries
+        return x, bank

@@ -7,11 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
 from champ_jax.common.errors import InputError
 from champ_jax.models.attention import attention
-from champ_jax.models.layers import Conv1x1, ResNetBlock, Upsample, conv3x3, group_norm
+from champ_jax.models.layers import Conv1x1, ResNetBlock, Upsample, conv, group_norm, linear
+from champ_jax.models.options import NetworkOptions
 
 EPSILON = 1e-6  # of every GroupNorm
 
@@ -86,133 +87,132 @@ class VAEConfig:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Posterior:
-    """A diagonal Gaussian over latents: `mean` and `logvar`, both (B, h, w, latent_channels), not scaled."""
+    """A diagonal Gaussian over unscaled latents.
+
+    Attributes:
+      mean: its mean, (B, height / 8, width / 8, latent_channels).
+      logvar: the logarithms of its variances, of the same shape.
+    """
 
     mean: jax.Array
     logvar: jax.Array
 
-    def mode(self) -> jax.Array:
-        """The most probable latents, (B, h, w, latent_channels)."""
+    def mode(self) -> Float[Array, "batch latent_height latent_width latent_channels"]:
+        """The most probable latents."""
         return self.mean
 
-    def sample(self, key: jax.Array) -> jax.Array:
-        """Latents drawn from the posterior, (B, h, w, latent_channels)."""
+    def sample(self, key: jax.Array) -> Float[Array, "batch latent_height latent_width latent_channels"]:
+        """Latents drawn from the posterior."""
         noise = jax.random.normal(key, self.mean.shape, self.mean.dtype)
         return self.mean + jnp.exp(0.5 * self.logvar) * noise
 
 
+def _resnet(config: VAEConfig, in_channels: int, out_channels: int, options: NetworkOptions) -> ResNetBlock:
+    return ResNetBlock(
+        in_channels, out_channels, options, time_width=None, groups=config.norm_num_groups, epsilon=EPSILON
+    )
+
+
 class PixelAttention(nnx.Module):
-    """GroupNorm, self-attention over the pixels with one head as wide as the block, residual. (N,H,W,C) -> the same."""
+    """GroupNorm, self-attention over the pixels with one head as wide as the block, residual."""
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        groups: int,
-        kernel: str,
-        platform: str | None,
-        dtype: DTypeLike,
-        param_dtype: DTypeLike,
-        rngs: nnx.Rngs,
-    ):
-        policy = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        self.group_norm = group_norm(channels, groups=groups, epsilon=EPSILON, **policy)
-        self.to_q = nnx.Linear(channels, channels, **policy)
-        self.to_k = nnx.Linear(channels, channels, **policy)
-        self.to_v = nnx.Linear(channels, channels, **policy)
-        self.to_out = nnx.Linear(channels, channels, **policy)
-        self.kernel = kernel
-        self.platform = platform
+    def __init__(self, channels: int, options: NetworkOptions, *, groups: int):
+        self.group_norm = group_norm(channels, options, groups=groups, epsilon=EPSILON)
+        self.to_q = linear(channels, channels, options)
+        self.to_k = linear(channels, channels, options)
+        self.to_v = linear(channels, channels, options)
+        self.to_out = linear(channels, channels, options)
+        self.kernels = options.kernels
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "pictures height width channels"]
+    ) -> Float[Array, "pictures height width channels"]:
         batch, height, width, channels = x.shape
         tokens = self.group_norm(x).reshape(batch, height * width, 1, channels)
-        out = attention(
-            self.to_q(tokens), self.to_k(tokens), self.to_v(tokens), kernel=self.kernel, platform=self.platform
-        )
+        split = (layer(tokens) for layer in (self.to_q, self.to_k, self.to_v))
+        out = attention(*split, kernel=self.kernels.vae, platform=self.kernels.platform)
         return x + self.to_out(out).reshape(x.shape)
 
 
 class MidBlock(nnx.Module):
     """ResNet, attention, ResNet at the coarsest level."""
 
-    def __init__(self, channels: int, groups: int, *, kernel: str, platform: str | None, **policy: Any):
-        resnet = {"time_width": None, "groups": groups, "epsilon": EPSILON, **policy}
-        self.resnets = nnx.List([ResNetBlock(channels, channels, **resnet) for _ in range(2)])
-        self.attentions = nnx.List(
-            [PixelAttention(channels, groups=groups, kernel=kernel, platform=platform, **policy)]
-        )
+    def __init__(self, config: VAEConfig, options: NetworkOptions):
+        channels = config.block_out_channels[-1]
+        self.resnets = nnx.List([_resnet(config, channels, channels, options) for _ in range(2)])
+        self.attentions = nnx.List([PixelAttention(channels, options, groups=config.norm_num_groups)])
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "pictures height width channels"]
+    ) -> Float[Array, "pictures height width channels"]:
         return self.resnets[1](self.attentions[0](self.resnets[0](x)))
 
 
 class PaddedDownsample(nnx.Module):
-    """3x3 convolution with stride 2, padded below and right only: (N,H,W,C) -> (N,H//2,W//2,C)."""
+    """3x3 convolution with stride 2, padded below and right only: half the height and width, rounded down."""
 
-    def __init__(self, channels: int, **policy: Any):
-        self.conv = nnx.Conv(channels, channels, (3, 3), strides=2, padding=((0, 1), (0, 1)), **policy)
+    def __init__(self, channels: int, options: NetworkOptions):
+        self.conv = conv(channels, channels, options, stride=2, padding=((0, 1), (0, 1)))
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "pictures height width channels"]
+    ) -> Float[Array, "pictures half_height half_width channels"]:
         return self.conv(x)
 
 
 class EncoderLevel(nnx.Module):
     """ResNets, then half the size (but at the last level)."""
 
-    def __init__(self, in_channels: int, channels: int, layers: int, groups: int, is_last: bool, **policy: Any):
-        resnet = {"time_width": None, "groups": groups, "epsilon": EPSILON, **policy}
-        widths = [in_channels] + [channels] * layers
-        self.resnets = nnx.List([ResNetBlock(widths[i], channels, **resnet) for i in range(layers)])
-        if not is_last:
-            self.downsamplers = nnx.List([PaddedDownsample(channels, **policy)])
+    def __init__(self, config: VAEConfig, level: int, options: NetworkOptions):
+        widths, layers = config.block_out_channels, config.layers_per_block
+        channels, before = widths[level], widths[max(level - 1, 0)]
+        self.resnets = nnx.List(
+            [_resnet(config, before if i == 0 else channels, channels, options) for i in range(layers)]
+        )
+        is_last = level == len(widths) - 1
+        self.downsamplers = nnx.List([] if is_last else [PaddedDownsample(channels, options)])
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        for resnet in self.resnets:
-            x = resnet(x)
-        return self.downsamplers[0](x) if hasattr(self, "downsamplers") else x
+    def __call__(
+        self, x: Float[Array, "pictures height width in_channels"]
+    ) -> Float[Array, "pictures new_height new_width out_channels"]:
+        for layer in (*self.resnets, *self.downsamplers):
+            x = layer(x)
+        return x
 
 
 class DecoderLevel(nnx.Module):
-    """ResNets, then twice the size (but at the last level)."""
+    """ResNets, then twice the size (but at the finest level)."""
 
-    def __init__(self, in_channels: int, channels: int, layers: int, groups: int, is_last: bool, **policy: Any):
-        resnet = {"time_width": None, "groups": groups, "epsilon": EPSILON, **policy}
-        widths = [in_channels] + [channels] * layers
-        self.resnets = nnx.List([ResNetBlock(widths[i], channels, **resnet) for i in range(layers)])
-        if not is_last:
-            self.upsamplers = nnx.List([Upsample(channels, **policy)])
+    def __init__(self, config: VAEConfig, level: int, options: NetworkOptions):
+        widths, layers = config.block_out_channels, config.layers_per_block + 1
+        channels, before = widths[level], widths[min(level + 1, len(widths) - 1)]
+        self.resnets = nnx.List(
+            [_resnet(config, before if i == 0 else channels, channels, options) for i in range(layers)]
+        )
+        self.upsamplers = nnx.List([] if level == 0 else [Upsample(channels, options)])
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        for resnet in self.resnets:
-            x = resnet(x)
-        return self.upsamplers[0](x) if hasattr(self, "upsamplers") else x
+    def __call__(
+        self, x: Float[Array, "pictures height width in_channels"]
+    ) -> Float[Array, "pictures new_height new_width out_channels"]:
+        for layer in (*self.resnets, *self.upsamplers):
+            x = layer(x)
+        return x
 
 
 class Encoder(nnx.Module):
-    """(N,H,W,3) -> (N,H/8,W/8,2*latent_channels): mean and log-variance, before quant_conv."""
+    """Pictures -> mean and log-variance of the latents, before quant_conv."""
 
-    def __init__(self, config: VAEConfig, *, kernel: str, platform: str | None, **policy: Any):
-        widths, groups = config.block_out_channels, config.norm_num_groups
-        self.conv_in = conv3x3(config.in_channels, widths[0], **policy)
-        self.down_blocks = nnx.List(
-            [
-                EncoderLevel(
-                    widths[max(level - 1, 0)],
-                    width,
-                    config.layers_per_block,
-                    groups,
-                    level == len(widths) - 1,
-                    **policy,
-                )
-                for level, width in enumerate(widths)
-            ]
-        )
-        self.mid_block = MidBlock(widths[-1], groups, kernel=kernel, platform=platform, **policy)
-        self.conv_norm_out = group_norm(widths[-1], groups=groups, epsilon=EPSILON, **policy)
-        self.conv_out = conv3x3(widths[-1], 2 * config.latent_channels, **policy)
+    def __init__(self, config: VAEConfig, options: NetworkOptions):
+        widths = config.block_out_channels
+        self.conv_in = conv(config.in_channels, widths[0], options)
+        self.down_blocks = nnx.List([EncoderLevel(config, level, options) for level in range(len(widths))])
+        self.mid_block = MidBlock(config, options)
+        self.conv_norm_out = group_norm(widths[-1], options, groups=config.norm_num_groups, epsilon=EPSILON)
+        self.conv_out = conv(widths[-1], 2 * config.latent_channels, options)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "pictures height width channels"]
+    ) -> Float[Array, "pictures latent_height latent_width moments"]:
         x = self.conv_in(x)
         for block in self.down_blocks:
             x = block(x)
@@ -220,29 +220,19 @@ class Encoder(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """(N,h,w,latent_channels), after post_quant_conv -> (N,8h,8w,3)."""
+    """Latents, after post_quant_conv -> pictures."""
 
-    def __init__(self, config: VAEConfig, *, kernel: str, platform: str | None, **policy: Any):
-        widths, groups = config.block_out_channels[::-1], config.norm_num_groups
-        self.conv_in = conv3x3(config.latent_channels, widths[0], **policy)
-        self.mid_block = MidBlock(widths[0], groups, kernel=kernel, platform=platform, **policy)
-        self.up_blocks = nnx.List(
-            [
-                DecoderLevel(
-                    widths[max(level - 1, 0)],
-                    width,
-                    config.layers_per_block + 1,
-                    groups,
-                    level == len(widths) - 1,
-                    **policy,
-                )
-                for level, width in enumerate(widths)
-            ]
-        )
-        self.conv_norm_out = group_norm(widths[-1], groups=groups, epsilon=EPSILON, **policy)
-        self.conv_out = conv3x3(widths[-1], config.out_channels, **policy)
+    def __init__(self, config: VAEConfig, options: NetworkOptions):
+        widths = config.block_out_channels
+        self.conv_in = conv(config.latent_channels, widths[-1], options)
+        self.mid_block = MidBlock(config, options)
+        self.up_blocks = nnx.List([DecoderLevel(config, level, options) for level in reversed(range(len(widths)))])
+        self.conv_norm_out = group_norm(widths[0], options, groups=config.norm_num_groups, epsilon=EPSILON)
+        self.conv_out = conv(widths[0], config.out_channels, options)
 
-    def __call__(self, z: jax.Array) -> jax.Array:
+    def __call__(
+        self, z: Float[Array, "pictures latent_height latent_width latent_channels"]
+    ) -> Float[Array, "pictures height width channels"]:
         x = self.mid_block(self.conv_in(z))
         for block in self.up_blocks:
             x = block(x)
@@ -250,40 +240,24 @@ class Decoder(nnx.Module):
 
 
 class VAE(nnx.Module):
-    """The autoencoder. Latents come out and go in unscaled: `config.scaling_factor` is the caller's to apply.
+    """The autoencoder. Latents come out and go in unscaled: `config.scaling_factor` is the caller's to apply."""
 
-    Args:
-      config: sizes.
-      kernel: attention kernel of the middle blocks (`champ_jax.models.attention`).
-      platform: what is compiled for; None takes JAX's default backend.
-      dtype: of the computation; norms and softmax reduce in float32.
-      param_dtype: of the parameters.
-    """
-
-    def __init__(
-        self,
-        config: VAEConfig,
-        *,
-        kernel: str = "xla",
-        platform: str | None = None,
-        dtype: DTypeLike = jnp.float32,
-        param_dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        policy = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+    def __init__(self, config: VAEConfig, options: NetworkOptions = NetworkOptions()):  # noqa: B008 (frozen)
         latents = config.latent_channels
-        self.encoder = Encoder(config, kernel=kernel, platform=platform, **policy)
-        self.decoder = Decoder(config, kernel=kernel, platform=platform, **policy)
-        self.quant_conv = Conv1x1(2 * latents, 2 * latents, **policy)
-        self.post_quant_conv = Conv1x1(latents, latents, **policy)
+        self.encoder = Encoder(config, options)
+        self.decoder = Decoder(config, options)
+        self.quant_conv = Conv1x1(2 * latents, 2 * latents, options)
+        self.post_quant_conv = Conv1x1(latents, latents, options)
         self.config = config
 
-    def encode(self, x: jax.Array) -> Posterior:
-        """Pictures (B,H,W,3) in [-1,1], H and W multiples of `config.downscale` -> posterior over latents."""
+    def encode(self, x: Float[Array, "pictures height width channels"]) -> Posterior:
+        """The posterior over the latents of pictures in [-1, 1], whose sides are multiples of `config.downscale`."""
         moments = self.quant_conv(self.encoder(x))
         mean, logvar = jnp.split(moments, 2, axis=-1)
         return Posterior(mean, jnp.clip(logvar, -30.0, 20.0))
 
-    def decode(self, z: jax.Array) -> jax.Array:
-        """Latents (B,h,w,latent_channels) -> pictures (B,8h,8w,3), about [-1,1] and not clipped."""
+    def decode(
+        self, z: Float[Array, "pictures latent_height latent_width latent_channels"]
+    ) -> Float[Array, "pictures height width channels"]:
+        """Pictures of latents, about [-1, 1] and not clipped."""
         return self.decoder(self.post_quant_conv(z))

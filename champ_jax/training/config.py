@@ -13,11 +13,12 @@ from ml_collections import ConfigDict
 from champ_jax.common import distributed
 from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.errors import InputError
-from champ_jax.models.attention import AttentionKernels, recommended_kernels
+from champ_jax.models.attention import recommended_kernels
 from champ_jax.models.champ import ChampConfig, ScheduleConfig
 from champ_jax.models.clip import CLIPVisionConfig
 from champ_jax.models.guidance import GuidanceConfig
 from champ_jax.models.motion_module import MotionConfig
+from champ_jax.models.options import AttentionKernels
 from champ_jax.models.unet import UNetConfig
 from champ_jax.models.vae import VAEConfig
 

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from champ_jax.common.errors import InputError
 from champ_jax.models.champ import ChampConfig, ScheduleConfig
-from champ_jax.models.initial_values import fresh_value
+from champ_jax.models.initial_values import initial_value
 from champ_jax.models.motion_module import MotionConfig
 from champ_jax.training import checkpoints
 from champ_jax.training.config import DTYPES, kernels
@@ -165,7 +165,7 @@ def complete(network: Network, arrays: Flat, seed: int, mesh: Mesh) -> Flat:
     shardings = parameter_shardings(shapes, mesh)
     placed: Flat = {}
     for name, shape in shapes.items():
-        value = arrays[name] if name in arrays else fresh_value(name, shape.shape, seed)
+        value = arrays[name] if name in arrays else initial_value(name, shape.shape, seed)
         value = np.asarray(value, shape.dtype)
         placed[name] = jax.make_array_from_callback(shape.shape, shardings[name], value.__getitem__)
     return placed

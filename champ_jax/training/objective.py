@@ -14,7 +14,7 @@ from champ_jax.common.errors import InputError
 from champ_jax.diffusion.loss import diffusion_loss, min_snr_weights, sample_noise
 from champ_jax.diffusion.schedules import Schedule
 from champ_jax.models.champ import Champ
-from champ_jax.models.clip import normalise
+from champ_jax.models.clip import normalize
 
 Batch = dict[str, Any]
 
@@ -134,7 +134,7 @@ def _posterior(champ: Champ, pictures: jax.Array) -> tuple[jax.Array, jax.Array]
 
 def embed(champ: Champ, pictures: jax.Array) -> jax.Array:
     """CLIP embeddings (B, D) of bytes (B, 224, 224, 3)."""
-    return champ.image_encoder(normalise(pictures))
+    return champ.image_encoder(normalize(pictures))
 
 
 def unit_range(pictures: jax.Array) -> jax.Array:

@@ -18,10 +18,9 @@ from jax.sharding import Mesh, NamedSharding
 from jax.typing import DTypeLike
 
 from champ_jax.common.errors import InputError
-from champ_jax.models.attention import AttentionKernels
 from champ_jax.models.champ import Champ, ChampConfig
-from champ_jax.models.keys import InitKeys
-from champ_jax.models.layers import Unused
+from champ_jax.models.functional import PureNetwork, Unused
+from champ_jax.models.options import AttentionKernels, NetworkOptions
 from champ_jax.training.sharding import gather, parameter_shardings
 from champ_jax.weights.flat import Flat, dotted, path_of
 
@@ -79,7 +78,7 @@ class Network:
 
     Attributes:
       config: sizes; `config.motion` is None in stage 1, whose denoiser has no motion modules.
-      graph: what nnx.merge needs beside the arrays.
+      network: what binds arrays to the modules.
       variables: every variable by name, holding a jax.ShapeDtypeStruct; parameters are float32.
       trainable: the names of the trained parameters, sorted.
       frozen: the names of the other variables that the forward pass reads, sorted.
@@ -89,7 +88,7 @@ class Network:
     """
 
     config: ChampConfig
-    graph: nnx.GraphDef
+    network: PureNetwork
     variables: Mapping[str, nnx.Variable]
     trainable: tuple[str, ...]
     frozen: tuple[str, ...]
@@ -113,7 +112,7 @@ class Network:
           config: sizes.
           trainable: a name in TRAINABLE.
           kernels: attention kernels by level.
-          remat: 'none' or a name in `champ_jax.models.layers.REMAT_POLICIES`.
+          remat: 'none' or a name in `champ_jax.models.options.REMAT_POLICIES`.
           dtype: of the computation.
 
         Raises:
@@ -121,8 +120,9 @@ class Network:
         """
         if trainable not in TRAINABLE:
             raise InputError(f"trainable={trainable}: unknown set; choose {', '.join(TRAINABLE)}")
-        build = functools.partial(Champ, config, kernels=kernels, remat=remat, dtype=dtype)
-        graph, state = nnx.split(nnx.eval_shape(lambda: build(rngs=InitKeys(0))))
+        options = NetworkOptions(dtype, kernels=kernels or AttentionKernels(), remat=remat)
+        network, parameters = PureNetwork.split(Champ(config, options))
+        state = nnx.merge_state(parameters, network.unused)
         variables = {dotted(path): variable for path, variable in nnx.to_flat_state(state)}
         rule = TRAINABLE[trainable]
         trained, frozen, unused = [], [], []
@@ -135,7 +135,7 @@ class Network:
                 frozen.append(name)
         if not trained:
             raise InputError(f"trainable={trainable}: the model has none of these parameters")
-        return cls(config, graph, variables, tuple(trained), tuple(frozen), tuple(unused), dtype)
+        return cls(config, network, variables, tuple(trained), tuple(frozen), tuple(unused), dtype)
 
     def on(self, mesh: Mesh) -> "Network":
         """The same with its parameters split over `mesh` by the rules."""
@@ -156,13 +156,10 @@ class Network:
         """The model with the arrays of `parts`, which together hold every trainable and frozen variable."""
         arrays = {name: array for part in parts for name, array in part.items()}
         state = []
-        for name, variable in self.variables.items():
-            shape = variable.get_value()
-            # Nothing reads an unused variable: the compiler drops these zeros.
-            array = jnp.zeros(shape.shape, shape.dtype) if isinstance(variable, Unused) else arrays[name]
+        for name in (*self.trainable, *self.frozen):
             if name in self.split:
-                variable = SplitParam(array, pieces=self.split[name], whole_dtype=self.dtype)
+                variable = SplitParam(arrays[name], pieces=self.split[name], whole_dtype=self.dtype)
             else:
-                variable = variable.replace(array)
+                variable = self.variables[name].replace(arrays[name])
             state.append((path_of(name), variable))
-        return nnx.merge(self.graph, nnx.from_flat_state(state))
+        return self.network.bind(nnx.from_flat_state(state))

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from champ_jax.common.pictures import write_image
 from champ_jax.common.synchronization import SynchronizedJit
 from champ_jax.common.videos import write_video
+from champ_jax.diffusion.guidance import guided_prediction
 from champ_jax.diffusion.samplers import SAMPLERS
 from champ_jax.diffusion.samplers import Path as SamplingPath
 from champ_jax.diffusion.schedules import Schedule
@@ -133,16 +134,15 @@ def make_sampler(
         reference = champ.vae.encode(2 * unit_range(batch["reference"]) - 1).mode().astype(jnp.float32) * scale
         seen = champ.reference(reference, embed(champ, batch["clip_pixels"]))
         guidance = champ.guide({name: unit_range(pictures) for name, pictures in batch["conditions"].items()})
-        guidance = jnp.concatenate([guidance, guidance])
         count, frames, height, width, channels = batch["pixels"].shape[0], *guidance.shape[1:4], reference.shape[-1]
         x = jax.random.normal(key, (count, frames, height, width, channels))
         timesteps = jnp.asarray(path.timesteps)
 
         def denoise(x: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
-            times = jnp.broadcast_to(timesteps[i], (2 * count,))
-            both = champ.denoising_unet(jnp.concatenate([x, x]), times, seen, guidance, unconditional=count)
-            blind, guided = jnp.split(both.astype(jnp.float32), 2)
-            prediction = blind + guidance_scale * (guided - blind)
+            def predict(x: jax.Array, guidance: jax.Array, unconditional: int) -> jax.Array:
+                return champ.denoising_unet(x, timesteps[i], seen, guidance, unconditional=unconditional)
+
+            prediction = guided_prediction(predict, x, guidance, guidance_scale)
             denoised = schedule.denoised(prediction, x, jnp.broadcast_to(timesteps[i], (count,)))
             x, _ = SAMPLERS["ddim"].step(path, i, x, denoised, (), None)
             return x, None

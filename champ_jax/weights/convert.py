@@ -20,13 +20,12 @@ from champ_jax.common.limits import require_space
 from champ_jax.models.champ import COMPONENTS, ChampConfig, build_component
 from champ_jax.models.clip import CLIPVisionConfig
 from champ_jax.models.guidance import GuidanceConfig
-from champ_jax.models.keys import InitKeys
+from champ_jax.models.initial_values import initial_value
 from champ_jax.models.motion_module import MotionConfig
 from champ_jax.models.unet import UNetConfig
 from champ_jax.models.vae import VAEConfig
 from champ_jax.weights import shapes
 from champ_jax.weights.checkpoint import DTYPES, Tree, checkpoint_writer
-from champ_jax.weights.initial import initial_values
 from champ_jax.weights.names import TensorName, files_of, is_optional, is_table, unflatten
 from champ_jax.weights.pretrained_files import Layout, Source, find_files, read_json, read_source
 from champ_jax.weights.tensor_files import open_tensors
@@ -178,7 +177,7 @@ def convert(
         for component in COMPONENTS:
             bar.set_description(component)
             parts = [part for part in plan.parts if part.component == component]
-            leaves = [leaf for part in parts for leaf in _read(part, plan.config, dtype, seed, bar.update)]
+            leaves = [leaf for part in parts for leaf in _read(part, dtype, seed, bar.update)]
             writer.add(component, unflatten(leaves))
             del leaves  # one component in memory at a time
         writer.finish(plan.config.to_json(), {part.stem: part.record() for part in plan.parts}, plan.untrained)
@@ -223,7 +222,7 @@ def make_plan(
 @functools.lru_cache(maxsize=4 * len(COMPONENTS))  # tracing takes seconds
 def abstract_state(component: str, config: ChampConfig) -> Tree:
     """The component's state as a pure nested dict of ShapeDtypeStructs; takes no memory."""
-    return nnx.to_pure_dict(nnx.state(nnx.eval_shape(lambda: build_component(component, config, rngs=InitKeys(0)))))
+    return nnx.to_pure_dict(nnx.state(build_component(component, config)))
 
 
 def _sources(
@@ -368,7 +367,7 @@ def _nbytes(name: TensorName, dtype: str) -> int:
 
 
 def _read(
-    part: Part, config: ChampConfig, dtype: str, seed: int, advance: Callable[[int], Any]
+    part: Part, dtype: str, seed: int, advance: Callable[[int], Any]
 ) -> Iterator[tuple[tuple[Any, ...], np.ndarray]]:
     """(path, array) of every tensor of a part."""
 
@@ -377,9 +376,9 @@ def _read(
         return array
 
     if part.source is None:
-        values = initial_values(part.stem, part.names, config, seed)
         for name in part.names.values():
-            yield name.path, counted(values[name.path].astype(DTYPES[dtype]))
+            place = ".".join(map(str, (part.component, *name.path)))
+            yield name.path, counted(initial_value(place, name.flax_shape, seed).astype(DTYPES[dtype]))
         return
     with open_tensors(part.source.path) as file:
         for key, name in part.names.items():

@@ -17,8 +17,7 @@ from flax import nnx
 from champ_jax.common.errors import InputError
 from champ_jax.common.files import atomic_path
 from champ_jax.models.champ import Champ, ChampConfig
-from champ_jax.models.keys import InitKeys
-from champ_jax.models.layers import Unused
+from champ_jax.models.functional import Unused
 from champ_jax.models.motion_module import position_table
 from champ_jax.weights.flat import Flat, dotted, from_components, to_components
 from champ_jax.weights.tensor_files import open_tensors
@@ -83,7 +82,7 @@ def size_of(path: str | os.PathLike) -> tuple[int, int]:
 
 def _unread(model: ChampConfig) -> set[str]:
     """The dotted paths of the variables that users' files hold and that no network reads."""
-    state = nnx.state(nnx.eval_shape(lambda: Champ(model, rngs=InitKeys(0))))
+    state = nnx.state(Champ(model))
     return {dotted(path) for path, variable in nnx.to_flat_state(state) if isinstance(variable, Unused)}
 
 

@@ -46,7 +46,7 @@ def make_checkpoint(folder, seed):
     rng = np.random.default_rng(seed)
     trees = {}
     for name in ("vae", "image_encoder"):
-        state = nnx.state(nnx.eval_shape(lambda name=name: build_component(name, config, rngs=nnx.Rngs(0))))
+        state = nnx.state(build_component(name, config))
         random = jax.tree.map(lambda x: (0.3 * rng.standard_normal(x.shape)).astype(x.dtype), state)
         trees[name] = nnx.to_pure_dict(random)
     save_checkpoint(folder, trees, config.to_json())

@@ -4,24 +4,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from golden_models import relative
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from champ_jax.common.errors import InputError
 from champ_jax.models import attention as attention_module
-from champ_jax.models.attention import (
-    AttentionKernels,
-    BlockReference,
-    CrossAttention,
-    Rows,
-    TransformerBlock,
-    attention,
-    recommended_kernels,
-    splash_attention,
-)
-from champ_jax.models.keys import InitKeys
+from champ_jax.models.attention import attention, recommended_kernels, splash_attention
+from champ_jax.models.functional import PureNetwork
+from champ_jax.models.initial_values import initialized
+from champ_jax.models.options import AttentionKernels, NetworkOptions
+from champ_jax.models.transformer import BlockReference, CrossAttention, Rows, TransformerBlock
 from champ_jax.models.unet import UNet, UNetConfig
 
 
@@ -117,21 +110,12 @@ def test_recommended_kernels():
 
 
 def block_of(channels=32, heads=4, width=16):
-    return TransformerBlock(
-        channels,
-        heads,
-        context_width=width,
-        kernel="xla",
-        platform=None,
-        dtype=jnp.float32,
-        param_dtype=jnp.float32,
-        rngs=InitKeys(0),
-    )
+    return initialized(TransformerBlock(channels, heads, NetworkOptions(), context_width=width, kernel="xla"))
 
 
 def test_cross_attention_to_one_token_is_a_projected_vector():
     """The vector equals attention written out, for any queries."""
-    layer = CrossAttention(32, 16, dtype=jnp.float32, param_dtype=jnp.float32, rngs=InitKeys(1))
+    layer = initialized(CrossAttention(32, 16, NetworkOptions()))
     rng = np.random.default_rng(0)
     queries, token = (
         rng.standard_normal((1, 50, 32)).astype(np.float32),
@@ -184,18 +168,18 @@ def test_memory_grows_with_the_tokens_and_not_with_their_square():
         cross_attention_dim=16,
         layers_per_block=1,
     )
-    graph, state = nnx.split(nnx.eval_shape(lambda: UNet(config, rngs=InitKeys(0))))
+    network, parameters = PureNetwork.split(UNet(config))
 
     def temporaries(side):
-        def predict(state, latents, token, bank_latents):
-            model = nnx.merge(graph, state)
+        def predict(parameters, latents, token, bank_latents):
+            model = network.bind(parameters)
             reference = model.prepare_reference(model.bank(bank_latents, token), token)
             return model(latents, jnp.zeros(2), reference, unconditional=1)
 
         arrays = [
             jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((2, 2, side, side, 4), (1, 16), (1, side, side, 4))
         ]
-        return jax.jit(predict).lower(state, *arrays).compile().memory_analysis().temp_size_in_bytes
+        return jax.jit(predict).lower(parameters, *arrays).compile().memory_analysis().temp_size_in_bytes
 
     small, large = temporaries(32), temporaries(64)
     assert large <= 4.5 * small  # four times the tokens; scores of the whole would be sixteen times as many

@@ -11,7 +11,7 @@ from flax import nnx
 
 from champ_jax.common.errors import InputError
 from champ_jax.models.clip import CLIPVisionConfig, CLIPVisionTower
-from champ_jax.models.keys import InitKeys
+from champ_jax.models.options import NetworkOptions
 
 run = nnx.jit(lambda model, pixels: model(pixels))
 
@@ -33,7 +33,7 @@ def config():
 @pytest.mark.parametrize("scan", [False, True])
 def test_golden(config, scan):
     state = golden_weights.state_dict("image_encoder")
-    model = golden_weights.load(lambda: CLIPVisionTower(config, scan=scan, rngs=InitKeys(0)), state)
+    model = golden_weights.load(lambda: CLIPVisionTower(config, NetworkOptions(scan=scan)), state)
     golden = np.load(golden_weights.GOLDEN / "f_clip.npz")
     for pixels, embeds in (
         (golden["pixel_values_inference"], golden["image_embeds"]),
@@ -61,7 +61,7 @@ def test_equals_transformers():
     assert ours_config.tokens == 26
     state = {key: tensor.numpy() for key, tensor in theirs.state_dict().items()}
     state["vision_model.embeddings.position_ids"] = np.arange(26)[None]
-    model = golden_weights.load(lambda: CLIPVisionTower(ours_config, rngs=InitKeys(0)), state)
+    model = golden_weights.load(lambda: CLIPVisionTower(ours_config), state)
     pixels = np.random.default_rng(0).standard_normal((3, 3, 60, 60)).astype(np.float32)
     with torch.no_grad():
         embeds = theirs(torch.from_numpy(pixels)).image_embeds.numpy()
@@ -70,7 +70,7 @@ def test_equals_transformers():
 
 def test_bfloat16_stays_close(config):
     state = golden_weights.state_dict("image_encoder")
-    model = golden_weights.load(lambda: CLIPVisionTower(config, dtype=jnp.bfloat16, rngs=InitKeys(0)), state)
+    model = golden_weights.load(lambda: CLIPVisionTower(config, NetworkOptions(jnp.bfloat16)), state)
     golden = np.load(golden_weights.GOLDEN / "f_clip.npz")
     embeds = run(model, channels_last(golden["pixel_values_inference"]))
     assert embeds.dtype == jnp.bfloat16
@@ -78,7 +78,7 @@ def test_bfloat16_stays_close(config):
 
 
 def test_position_ids_are_not_trained(config):
-    model = nnx.eval_shape(lambda: CLIPVisionTower(config, rngs=InitKeys(0)))
+    model = CLIPVisionTower(config)
     trained = jax.tree_util.tree_leaves(nnx.state(model, nnx.Param))
     assert len(trained) == len(golden_weights.key_shapes()["image_encoder"]) - 1
 

@@ -11,9 +11,9 @@ from golden_models import channels_last, golden, relative
 
 from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.errors import InputError
+from champ_jax.models.functional import Unused
 from champ_jax.models.guidance import Guidance, GuidanceConfig, GuidanceEncoder
-from champ_jax.models.keys import InitKeys
-from champ_jax.models.layers import Unused
+from champ_jax.models.initial_values import initialized
 
 TOLERANCE = 1e-5
 TINY = golden_models.CONFIG.guidance
@@ -28,7 +28,7 @@ def tiny():
 def test_full_width_encoder():
     arrays = golden("a_guidance_encoder")
     config = GuidanceConfig(out_channels=32)
-    encoder = nnx.eval_shape(lambda: GuidanceEncoder(config, rngs=InitKeys(0)))
+    encoder = GuidanceEncoder(config)
     encoder = golden_models.fill(encoder, golden_weights.state_dict("guidance_encoder_full"))
     x, y = channels_last(arrays["x"])[0], channels_last(arrays["y"])[0]
     assert relative(encoder(x), y) < TOLERANCE
@@ -63,17 +63,17 @@ def test_unused_tensors_cost_nothing_and_a_fresh_encoder_says_nothing(tiny):
     poisoned = nnx.merge(graph, jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), unused), rest)
     x = jnp.ones((1, 16, 16, 3))
     np.testing.assert_array_equal(encoder(x), poisoned(x))
-    fresh = Guidance(TINY, ("depth",), rngs=InitKeys(0))
+    fresh = initialized(Guidance(TINY, ("depth",)), prefix="guidance")
     assert not np.any(fresh({"depth": x}))  # the output convolution starts at zero
 
 
 def test_encoder_without_attention():
     """The ablation of the paper's Table 4: the transformer is carried, not run."""
     config = GuidanceConfig((16, 32, 32, 64), out_channels=32, attention=False)
-    encoder = nnx.eval_shape(lambda: GuidanceEncoder(config, rngs=InitKeys(0)))
+    encoder = GuidanceEncoder(config)
     encoder = golden_models.fill(encoder, golden_weights.state_dict("guidance_encoder_depth"))
     trained = {path[0] for path, _ in nnx.to_flat_state(nnx.state(encoder, nnx.Param))}
     assert trained == {"conv_in", "blocks", "conv_out"}
     assert encoder(jnp.ones((1, 16, 16, 3))).shape == (1, 2, 2, 32)
     with pytest.raises(InputError, match="none chosen"):
-        Guidance(config, (), rngs=InitKeys(0))
+        Guidance(config, ())

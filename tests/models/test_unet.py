@@ -14,9 +14,10 @@ from golden_models import channels_last, golden, relative
 from golden_weights import GOLDEN
 
 from champ_jax.common.errors import InputError
-from champ_jax.models.attention import Rows
-from champ_jax.models.keys import InitKeys
-from champ_jax.models.layers import Unused
+from champ_jax.models.functional import Unused
+from champ_jax.models.initial_values import initialized
+from champ_jax.models.options import REMAT_POLICIES, NetworkOptions
+from champ_jax.models.transformer import Rows
 from champ_jax.models.unet import UNet, UNetConfig
 
 TOLERANCE = 3e-5
@@ -173,7 +174,7 @@ def test_remat_changes_nothing_but_memory():
     token = jax.random.normal(jax.random.key(2), (1, 16))
 
     def gradient(remat):
-        model = UNet(config, remat=remat, rngs=InitKeys(0))
+        model = initialized(UNet(config, NetworkOptions(remat=remat)))
         graph, params, rest = nnx.split(model, nnx.Param, ...)
 
         def loss(params):
@@ -183,6 +184,7 @@ def test_remat_changes_nothing_but_memory():
         return jax.jit(jax.grad(loss))(params)
 
     plain = gradient("none")
-    chex.assert_trees_all_close(plain, gradient("full"), rtol=2e-4, atol=2e-4)
+    for policy in REMAT_POLICIES:
+        chex.assert_trees_all_close(plain, gradient(policy), rtol=2e-4, atol=2e-4)
     with pytest.raises(InputError, match="remat=fulll"):
-        UNet(config, remat="fulll", rngs=InitKeys(0))
+        NetworkOptions(remat="fulll")

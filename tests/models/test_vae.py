@@ -10,7 +10,6 @@ import torch
 from flax import nnx
 
 from champ_jax.common.errors import InputError
-from champ_jax.models.keys import InitKeys
 from champ_jax.models.vae import VAE, VAEConfig
 
 
@@ -29,7 +28,7 @@ decode = nnx.jit(lambda model, z: model.decode(z))
 
 def test_golden():
     config = VAEConfig.from_json(golden_weights.configs()["vae"])
-    model = golden_weights.load(lambda: VAE(config, rngs=InitKeys(0)), golden_weights.state_dict("vae"))
+    model = golden_weights.load(lambda: VAE(config), golden_weights.state_dict("vae"))
     golden = np.load(golden_weights.GOLDEN / "f_vae.npz")
     posterior = encode(model, channels_last(golden["x"]))
     assert relative(posterior.mean, channels_last(golden["mean"])) <= 1e-5
@@ -46,7 +45,7 @@ def test_equals_diffusers():
     ).eval()
     config = VAEConfig.from_json(dict(theirs.config))
     state = {key: tensor.numpy() for key, tensor in theirs.state_dict().items()}
-    model = golden_weights.load(lambda: VAE(config, rngs=InitKeys(0)), state)
+    model = golden_weights.load(lambda: VAE(config), state)
     x = np.random.default_rng(0).uniform(-1, 1, (2, 3, 24, 36)).astype(np.float32)
     z = np.random.default_rng(1).standard_normal((2, 6, 6, 9)).astype(np.float32)
     with torch.no_grad():
@@ -64,7 +63,7 @@ def test_equals_diffusers():
 def test_attention_memory_grows_with_the_tokens():
     """Temporary memory of decoding 4 times the tokens is not 16 times as much."""
     config = VAEConfig(block_out_channels=(8,), layers_per_block=1, norm_num_groups=4)
-    abstract = nnx.eval_shape(lambda: VAE(config, rngs=InitKeys(0)))
+    abstract = VAE(config)
     graph, state = nnx.split(abstract)
 
     def temporary(side):

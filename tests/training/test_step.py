@@ -14,7 +14,7 @@ from golden_models import channels_last, golden
 from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.errors import InputError
 from champ_jax.diffusion.schedules import Schedule
-from champ_jax.models.initial_values import fresh_value
+from champ_jax.models.initial_values import initial_value
 from champ_jax.training.objective import Draws, Objective, draw
 from champ_jax.training.parameters import Network
 from champ_jax.training.step import StepOptions, accumulated_gradients, fast_compiler_options, initial_state, make_step
@@ -32,7 +32,7 @@ def golden_arrays(network):
     }
     arrays = from_components(components)
     return {
-        name: arrays[name] if name in arrays else jnp.asarray(fresh_value(name, shape.shape, 0))
+        name: arrays[name] if name in arrays else jnp.asarray(initial_value(name, shape.shape, 0))
         for name, shape in network.shapes.items()
     }
 

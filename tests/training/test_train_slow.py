@@ -15,7 +15,7 @@ import pytest
 from training_data import tiny_model, write_dataset
 
 from champ_jax.models.champ import ChampConfig
-from champ_jax.models.initial_values import fresh_value
+from champ_jax.models.initial_values import initial_value
 from champ_jax.training.parameters import Network
 from champ_jax.weights.checkpoint import save_checkpoint
 from champ_jax.weights.flat import from_components, to_components
@@ -148,7 +148,7 @@ def weights(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights") / "tiny"
     model = ChampConfig.from_json(tiny_model().to_dict())
     shapes = Network.build(model, "stage2").shapes
-    arrays = {name: fresh_value(name, shape.shape, 1) for name, shape in shapes.items()}
+    arrays = {name: initial_value(name, shape.shape, 1) for name, shape in shapes.items()}
     save_checkpoint(folder, to_components(arrays), model.to_json())
     return folder, model, arrays
 

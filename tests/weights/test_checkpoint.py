@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
-from flax import nnx
 
 from champ_jax.common.errors import InputError
 from champ_jax.models.champ import COMPONENTS, ChampConfig, build_component
-from champ_jax.models.keys import InitKeys
+from champ_jax.models.functional import PureNetwork, fill
 from champ_jax.weights.checkpoint import checkpoint_writer, load_checkpoint, read_config, save_checkpoint
 from champ_jax.weights.convert import abstract_state
 from champ_jax.weights.names import flatten
@@ -182,7 +181,7 @@ def test_modules_take_the_trees(converted):
     model = ChampConfig.from_json(config["model"])
     expected = {name: abstract_state(name, model) for name in COMPONENTS}
     load_checkpoint(converted, expected=expected)
-    graph, state = nnx.split(nnx.eval_shape(lambda: build_component("vae", model, rngs=InitKeys(0))))
-    nnx.replace_by_pure_dict(state, trees["vae"])
-    decoded = jax.eval_shape(lambda state, z: nnx.merge(graph, state).decode(z), state, jnp.zeros((1, 8, 8, 4)))
+    network, parameters = PureNetwork.split(build_component("vae", model))
+    parameters = fill(parameters, trees["vae"])
+    decoded = jax.eval_shape(lambda state, z: network.bind(state).decode(z), parameters, jnp.zeros((1, 8, 8, 4)))
     assert decoded.shape == (1, 64, 64, 3)

@@ -8,7 +8,7 @@ from training_data import tiny_model
 
 from champ_jax.common.errors import InputError
 from champ_jax.models.champ import ChampConfig
-from champ_jax.models.initial_values import fresh_value
+from champ_jax.models.initial_values import initial_value
 from champ_jax.training.parameters import Network
 from champ_jax.weights.flat import from_components
 from champ_jax.weights.packed import pack, read_model, size_of, unpack
@@ -22,7 +22,7 @@ def model():
 def test_what_is_read_comes_back_rounded_and_nothing_is_missing(model, tmp_path):
     network = Network.build(model, "stage2")
     arrays = {
-        name: np.asarray(fresh_value(name, shape.shape, 0), shape.dtype) for name, shape in network.shapes.items()
+        name: np.asarray(initial_value(name, shape.shape, 0), shape.dtype) for name, shape in network.shapes.items()
     }
     pack(tmp_path / "model.safetensors", model, arrays)
     assert read_model(tmp_path / "model.safetensors") == model

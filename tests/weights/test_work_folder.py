@@ -18,7 +18,7 @@ from champ_jax.common.errors import InputError
 from champ_jax.common.videos import read_video
 from champ_jax.inference.pipeline import ChampPipeline
 from champ_jax.models.champ import ChampConfig
-from champ_jax.models.initial_values import fresh_value
+from champ_jax.models.initial_values import initial_value
 from champ_jax.training.checkpoints import Checkpoints, save_initial
 from champ_jax.training.parameters import Network
 from champ_jax.training.step import StepOptions, initial_state
@@ -36,7 +36,7 @@ def write_workdir(folder, stage):
     model = dataclasses.replace(model, motion=model.motion if stage == 2 else None)
     network = Network.build(model, f"stage{stage}")
     rng = np.random.default_rng(0)
-    arrays = {name: fresh_value(name, shape.shape, 0) for name, shape in network.shapes.items()}
+    arrays = {name: initial_value(name, shape.shape, 0) for name, shape in network.shapes.items()}
     params = {name: jnp.asarray(arrays[name]) for name in network.trainable}
     average = {name: jnp.asarray(x + rng.normal(0, 0.05, x.shape), jnp.float32) for name, x in params.items()}
     frozen, unused = ({name: jnp.asarray(arrays[name]) for name in names} for names in (network.frozen, network.unused))
