@@ -18,7 +18,7 @@ import difflib
 import math
 import numbers
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from champ_jax.common.errors import InputError
 
@@ -26,6 +26,7 @@ LARGEST_FLOAT = 3.4028235e38  # float32, in which the networks and samplers comp
 LARGEST_INTEGER = 2**31 - 1  # int32, in which JAX counts
 
 
+@runtime_checkable
 class Rule(Protocol):
     """What one setting may hold; `str(rule)` says it in words that follow "expected "."""
 

@@ -2,36 +2,39 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, Num
 
 from champ_jax.diffusion.schedules import Schedule
 
 
-def offset_noise(noise: jax.Array, draw: jax.Array, strength: float = 0.05) -> jax.Array:
-    """Noise whose mean varies, so that the model learns overall brightness.
+def offset_noise(
+    noise: Float[Array, "batch ... channels"], draw: Float[Array, "batch channels"], strength: float = 0.05
+) -> Float[Array, "batch ... channels"]:
+    """Noise whose mean varies, so that the model learns overall brightness: noise + strength * draw.
 
     Args:
-      noise: (B, ..., C) standard normal.
-      draw: (B, C) standard normal, one number a sample and channel.
+      noise: standard normal.
+      draw: standard normal, one number for each sample and channel.
       strength: the offset's standard deviation.
-
-    Returns:
-      noise + strength * draw, (B, ..., C).
     """
     batch, channels = draw.shape
     return noise + strength * draw.reshape(batch, *(1,) * (noise.ndim - 2), channels)
 
 
-def sample_noise(key: jax.Array, shape: tuple[int, ...], strength: float = 0.05, dtype=jnp.float32) -> jax.Array:
-    """Draws noise of `shape` (B, ..., C) with an offset of `strength` a sample and channel."""
+def sample_noise(
+    key: jax.Array, shape: tuple[int, ...], strength: float = 0.05, dtype: DTypeLike = jnp.float32
+) -> Float[Array, "batch ... channels"]:
+    """Draws noise of `shape` with an offset of standard deviation `strength` for each sample and channel."""
     base, offset = jax.random.split(key)
     noise = jax.random.normal(base, shape, dtype)
     return offset_noise(noise, jax.random.normal(offset, (shape[0], shape[-1]), dtype), strength)
 
 
-def min_snr_weights(schedule: Schedule, t: jax.Array, gamma: float = 5.0) -> jax.Array:
-    """Loss weights (B,) of timesteps t (B,) (Hang et al., Efficient Diffusion Training via Min-SNR Weighting).
+def min_snr_weights(schedule: Schedule, t: Int[Array, " batch"], gamma: float = 5.0) -> Float[Array, " batch"]:
+    """Loss weights of timesteps t (Hang et al., Efficient Diffusion Training via Min-SNR Weighting).
 
-    min(snr, gamma) / snr when the model predicts noise; with v both take snr + 1. gamma = 0 weighs all alike.
+    min(snr, gamma) / snr when the model predicts noise; with v, snr + 1 takes snr's place. gamma = 0 weighs all alike.
     """
     if gamma == 0:
         return jnp.ones(t.shape, jnp.float32)
@@ -41,11 +44,10 @@ def min_snr_weights(schedule: Schedule, t: jax.Array, gamma: float = 5.0) -> jax
     return jnp.minimum(snr, gamma) / snr
 
 
-def diffusion_loss(prediction: jax.Array, target: jax.Array, weights: jax.Array) -> jax.Array:
-    """Mean over the batch of weights (B,) times each sample's mean squared error, float32 ().
-
-    prediction and target are (B, ...); the difference is taken in float32.
-    """
+def diffusion_loss(
+    prediction: Float[Array, " batch *shape"], target: Float[Array, " batch *shape"], weights: Num[Array, " batch"]
+) -> Float[Array, ""]:
+    """Mean over the batch of the weights times each sample's mean squared error; all of it in float32."""
     error = prediction.astype(jnp.float32) - target.astype(jnp.float32)
     per_sample = jnp.mean(jnp.square(error), axis=tuple(range(1, error.ndim)))
     return jnp.mean(weights * per_sample)

@@ -16,7 +16,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
+from champ_jax.common.ranges import Number
 from champ_jax.diffusion.schedules import Schedule
 
 Memory = tuple[jax.Array, ...]
@@ -30,12 +32,18 @@ class Path:
       timesteps: (N,) int32, noisiest first.
       alphas, sigmas: (N + 1,) float64 signal and noise levels; the last point is the clean sample (1, 0).
       eta: 0 is deterministic; DDIM adds fresh noise in proportion to it, 1 being DDPM's amount.
+
+    Raises:
+      InputError: eta is not within 0 ... 1.
     """
 
     timesteps: np.ndarray
     alphas: np.ndarray
     sigmas: np.ndarray
     eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        Number(minimum=0, maximum=1).check("eta", self.eta)
 
     @classmethod
     def of(cls, schedule: Schedule, steps: int, eta: float = 0.0) -> "Path":
@@ -52,8 +60,13 @@ class Path:
 
 
 def ddim(
-    path: Path, i: jax.Array, x: jax.Array, denoised: jax.Array, memory: Memory, noise: jax.Array | None
-) -> tuple[jax.Array, Memory]:
+    path: Path,
+    i: Int[Array, ""],
+    x: Float[Array, "*shape"],
+    denoised: Float[Array, "*shape"],
+    memory: Memory,
+    noise: Float[Array, "*shape"] | None,
+) -> tuple[Float[Array, "*shape"], Memory]:
     """Song et al., Denoising Diffusion Implicit Models, equation 12, with sigma = eta * equation 16."""
     alpha, sigma, next_alpha, next_sigma = path.alphas[:-1], path.sigmas[:-1], path.alphas[1:], path.sigmas[1:]
     spread = path.eta * next_sigma / sigma * np.sqrt(1.0 - (alpha / next_alpha) ** 2)
@@ -63,8 +76,13 @@ def ddim(
 
 
 def dpm_solver_2m(
-    path: Path, i: jax.Array, x: jax.Array, denoised: jax.Array, memory: Memory, noise: jax.Array | None
-) -> tuple[jax.Array, Memory]:
+    path: Path,
+    i: Int[Array, ""],
+    x: Float[Array, "*shape"],
+    denoised: Float[Array, "*shape"],
+    memory: Memory,
+    noise: Float[Array, "*shape"] | None,
+) -> tuple[Float[Array, "*shape"], Memory]:
     """Lu et al., DPM-Solver++, algorithm 2 (second order, multistep); the first and last step are of first order."""
     (previous,) = memory
     kept, new, slope = _exponential_step(path)
@@ -73,8 +91,13 @@ def dpm_solver_2m(
 
 
 def unipc(
-    path: Path, i: jax.Array, x: jax.Array, denoised: jax.Array, memory: Memory, noise: jax.Array | None
-) -> tuple[jax.Array, Memory]:
+    path: Path,
+    i: Int[Array, ""],
+    x: Float[Array, "*shape"],
+    denoised: Float[Array, "*shape"],
+    memory: Memory,
+    noise: Float[Array, "*shape"] | None,
+) -> tuple[Float[Array, "*shape"], Memory]:
     """Zhao et al., UniPC, second order with B_2(h) = e^h - 1: corrects x with the prediction made at it, then predicts.
 
     Memory: the corrected sample of the last point, and the last two denoised samples. The predictor of second order is

@@ -1,7 +1,7 @@
 """Temporal windows: a clip longer than the model's context is denoised in overlapping windows and averaged.
 
 At every denoising step `plan_windows` says which frames each window holds and with what weight each of its predictions
-enters the average. Weights are normalised: those of one frame sum to one.
+enters the average. Weights are normalized: those of one frame sum to one.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from champ_jax.common.errors import InputError
+from champ_jax.common.ranges import Choice, Integer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +32,10 @@ class Windows:
     stride: int = 1
 
     def __post_init__(self) -> None:
-        if self.scheme not in SCHEMES:
-            raise InputError(f"windows.scheme={self.scheme}: not one of {', '.join(SCHEMES)}")
-        if self.frames < 1 or not 0 <= self.overlap < self.frames:
-            raise InputError(f"windows.overlap={self.overlap}: not within 0..{self.frames - 1} (windows.frames - 1)")
-        if self.stride < 1:
-            raise InputError(f"windows.stride={self.stride}: must be 1 or more")
+        Choice(*SCHEMES).check("windows.scheme", self.scheme)
+        Integer(minimum=1, maximum=2**16).check("windows.frames", self.frames)
+        Integer(minimum=0, maximum=self.frames - 1).check("windows.overlap", self.overlap)
+        Integer(minimum=1, maximum=16).check("windows.stride", self.stride)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

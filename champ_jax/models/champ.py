@@ -9,14 +9,27 @@ from jaxtyping import Array, Bool, Float, Num
 
 from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.errors import InputError
+from champ_jax.common.ranges import Choice, Integer, Items, Number
 from champ_jax.models.clip import CLIPVisionConfig, CLIPVisionTower
 from champ_jax.models.guidance import Guidance, GuidanceConfig
 from champ_jax.models.motion_module import MotionConfig
 from champ_jax.models.options import NetworkOptions
+from champ_jax.models.schema import FLAG, check_divides, check_fields, from_own_json, require_object
 from champ_jax.models.unet import Reference, UNet, UNetConfig
 from champ_jax.models.vae import VAE, VAEConfig
 
 COMPONENTS = ("vae", "image_encoder", "reference_unet", "denoising_unet", "guidance")
+
+
+_SCHEDULE_RULES = {
+    "betas": Choice("linear", "scaled_linear", "cosine"),
+    "beta_start": Number(above=0, below=1),
+    "beta_end": Number(above=0, below=1),
+    "length": Integer(minimum=2, maximum=100_000),
+    "zero_terminal_snr": FLAG,
+    "prediction": Choice("epsilon", "v_prediction"),
+    "spacing": Choice("trailing", "leading"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +44,10 @@ class ScheduleConfig:
       zero_terminal_snr: the betas are rescaled so that the last timestep is pure noise.
       prediction: 'v_prediction' or 'epsilon'.
       spacing: how sampling spreads its steps, 'trailing' or 'leading'.
+
+    Raises:
+      InputError: a field has the wrong type or is out of range, the betas fall, or the model is to predict noise at
+        zero terminal SNR; names the field.
     """
 
     betas: str = "linear"
@@ -40,6 +57,16 @@ class ScheduleConfig:
     zero_terminal_snr: bool = True
     prediction: str = "v_prediction"
     spacing: str = "trailing"
+
+    def __post_init__(self) -> None:
+        check_fields(self, "schedule", _SCHEDULE_RULES)
+        if self.beta_end < self.beta_start:
+            raise InputError(f"schedule.beta_end={self.beta_end}: less than schedule.beta_start={self.beta_start}")
+        if self.zero_terminal_snr and self.prediction == "epsilon":
+            raise InputError(
+                "schedule.prediction=epsilon: at zero terminal SNR the noise says nothing about the sample; "
+                "predict v, or set schedule.zero_terminal_snr to False"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +82,9 @@ class ChampConfig:
       conditions: the guidance encoders there are.
       inference: the schedule to sample with (Champ samples linear betas ...).
       training: the schedule trained with (... and was trained on scaled_linear ones).
+
+    Raises:
+      InputError: the networks do not fit together; names the fields.
     """
 
     unet: UNetConfig = UNetConfig()
@@ -67,6 +97,20 @@ class ChampConfig:
     training: ScheduleConfig = ScheduleConfig(betas="scaled_linear")
 
     def __post_init__(self) -> None:
+        Items(_Name(), minimum=1, distinct=True).check("conditions", self.conditions)
+        for name, pictures in (
+            ("vae.in_channels", self.vae.in_channels),
+            ("vae.out_channels", self.vae.out_channels),
+            ("image_encoder.num_channels", self.image_encoder.num_channels),
+        ):
+            if pictures != 3:
+                raise InputError(f"{name}={pictures}: pictures have 3 channels")
+        if self.unet.out_channels != self.unet.in_channels:
+            raise InputError(
+                f"unet.out_channels={self.unet.out_channels}: is not unet.in_channels={self.unet.in_channels}"
+            )
+        for width in self.unet.block_out_channels if self.motion is not None else ():
+            check_divides("unet.block_out_channels", width, "motion.heads", self.motion.heads)
         if self.guidance.out_channels != self.unet.block_out_channels[0]:
             raise InputError(
                 f"guidance out_channels={self.guidance.out_channels} is not the UNet's first width "
@@ -99,28 +143,37 @@ class ChampConfig:
         }
 
     @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> "ChampConfig":
+    def from_json(cls, fields: Any) -> "ChampConfig":
         """Reads what `to_json` wrote.
 
         Raises:
-          InputError: a field is missing, unknown or unsupported; names it.
+          InputError: a field is missing, unknown or unsupported, or holds what it may not; names it.
         """
+        fields = require_object("model config", fields)
         expected = {field.name for field in dataclasses.fields(cls)}
-        for name in sorted(expected ^ set(fields)):
+        for name in sorted(expected ^ set(fields), key=str):
             raise InputError(f"model config: {'unknown' if name in fields else 'missing'} field {name}")
-        try:
-            return cls(
-                unet=UNetConfig.from_json(fields["unet"]),
-                motion=None if fields["motion"] is None else MotionConfig.from_json(fields["motion"]),
-                guidance=GuidanceConfig.from_json(fields["guidance"]),
-                vae=VAEConfig.from_json(fields["vae"]),
-                image_encoder=CLIPVisionConfig.from_json(fields["image_encoder"]),
-                conditions=tuple(fields["conditions"]),
-                inference=ScheduleConfig(**fields["inference"]),
-                training=ScheduleConfig(**fields["training"]),
-            )
-        except (TypeError, KeyError) as error:
-            raise InputError(f"model config: {error}") from error
+        conditions = fields["conditions"]
+        return cls(
+            unet=UNetConfig.from_json(fields["unet"]),
+            motion=None if fields["motion"] is None else MotionConfig.from_json(fields["motion"]),
+            guidance=GuidanceConfig.from_json(fields["guidance"]),
+            vae=VAEConfig.from_json(fields["vae"]),
+            image_encoder=CLIPVisionConfig.from_json(fields["image_encoder"]),
+            conditions=tuple(conditions) if isinstance(conditions, list) else conditions,
+            inference=from_own_json(ScheduleConfig, "inference", fields["inference"]),
+            training=from_own_json(ScheduleConfig, "training", fields["training"]),
+        )
+
+
+class _Name:
+    """A rule: the name of a condition, which is a part of variables' names."""
+
+    def __str__(self) -> str:
+        return "a name of letters, digits and underscores"
+
+    def problem(self, value: Any) -> str | None:
+        return None if isinstance(value, str) and value.isidentifier() else f"expected {self}"
 
 
 def build_component(

@@ -1,7 +1,6 @@
 """CLIP's vision tower with its projection (Radford et al. 2021): a picture -> one embedding."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,10 +9,22 @@ from flax import nnx
 from jaxtyping import Array, Float, Num
 
 from champ_jax.common.errors import InputError
+from champ_jax.common.ranges import Integer
 from champ_jax.models.attention import attention
 from champ_jax.models.functional import PureNetwork, Unused
 from champ_jax.models.layers import conv, dtypes_of, layer_norm, linear, shape_only
 from champ_jax.models.options import NetworkOptions
+from champ_jax.models.schema import (
+    CHANNELS,
+    EPSILON,
+    HEADS,
+    LAYERS,
+    check_divides,
+    check_fields,
+    known_fields,
+    require_object,
+    require_supported,
+)
 
 # Mean and standard deviation of the pictures CLIP was trained on, in [0, 1], by channel.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -26,9 +37,26 @@ def normalize(pictures: Num[Array, "*batch height width 3"]) -> Float[Array, "*b
     return (unit - jnp.asarray(MEAN)) / jnp.asarray(STD)
 
 
+_RULES = {
+    "hidden_size": CHANNELS,
+    "intermediate_size": CHANNELS,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "num_channels": CHANNELS,
+    "image_size": Integer(minimum=1, maximum=4096),
+    "patch_size": Integer(minimum=1, maximum=4096),
+    "projection_dim": CHANNELS,
+    "layer_norm_eps": EPSILON,
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class CLIPVisionConfig:
-    """Sizes of the tower, as transformers' config.json of a CLIPVisionModelWithProjection names them (ViT-L/14)."""
+    """Sizes of the tower, as transformers' config.json of a CLIPVisionModelWithProjection names them (ViT-L/14).
+
+    Raises:
+      InputError: a field has the wrong type or is out of range, or the fields do not fit together; names the field.
+    """
 
     hidden_size: int = 1024
     intermediate_size: int = 4096
@@ -40,26 +68,29 @@ class CLIPVisionConfig:
     projection_dim: int = 768
     layer_norm_eps: float = 1e-5
 
+    def __post_init__(self) -> None:
+        check_fields(self, "image_encoder", _RULES)
+        check_divides(
+            "image_encoder.hidden_size", self.hidden_size, "image_encoder.num_attention_heads", self.num_attention_heads
+        )
+        if self.patch_size > self.image_size:
+            raise InputError(
+                f"image_encoder.patch_size={self.patch_size}: larger than image_encoder.image_size={self.image_size}"
+            )
+
     @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> "CLIPVisionConfig":
+    def from_json(cls, fields: Any) -> "CLIPVisionConfig":
         """Reads transformers' config.json; a whole CLIP's is read at its `vision_config`.
 
         Raises:
           InputError: a field has a value this network does not implement; names the field.
         """
+        fields = require_object("image_encoder config.json", fields)
         if "vision_config" in fields:
-            fields = {**fields["vision_config"], "projection_dim": fields.get("projection_dim", 512)}
-        only = {"hidden_act": "quick_gelu", "attention_dropout": 0.0}
-        for name, value in only.items():
-            if fields.get(name, value) != value:
-                raise InputError(f"image_encoder config.json: {name}={fields[name]!r} is not supported, only {value!r}")
-        config = cls(**{field.name: fields[field.name] for field in dataclasses.fields(cls) if field.name in fields})
-        if config.hidden_size % config.num_attention_heads:
-            raise InputError(
-                f"image_encoder config.json: hidden_size={config.hidden_size} does not divide into "
-                f"num_attention_heads={config.num_attention_heads}"
-            )
-        return config
+            vision = require_object("image_encoder config.json: vision_config", fields["vision_config"])
+            fields = {**vision, "projection_dim": fields.get("projection_dim", 512)}
+        require_supported("image_encoder config.json", fields, {"hidden_act": "quick_gelu", "attention_dropout": 0.0})
+        return cls(**known_fields(cls, fields))
 
     def to_json(self) -> dict[str, Any]:
         """The fields as transformers' config.json holds them."""

@@ -54,8 +54,11 @@ class PureNetwork:
     unused: nnx.State
 
     @classmethod
-    def split(cls, module: nnx.Module) -> tuple["PureNetwork", nnx.State]:
-        """The network and its parameters and buffers; shapes, where the module holds no values."""
+    def split(cls, module: Any) -> tuple["PureNetwork", nnx.State]:
+        """The parts of a module, or of a tuple of modules: the network, and parameters and buffers.
+
+        These are shapes where the module holds no values.
+        """
         graph, unused, parameters = nnx.split(module, Unused, ...)
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), unused)
         return cls(graph, shapes), parameters

@@ -11,10 +11,20 @@ from jaxtyping import Array, Float
 
 from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.errors import InputError
+from champ_jax.common.ranges import Items
 from champ_jax.models.functional import mark_unused, remat_call
 from champ_jax.models.layers import conv
 from champ_jax.models.options import NetworkOptions
+from champ_jax.models.schema import CHANNELS, FLAG, GROUPS, HEADS, check_divides, check_fields, from_own_json
 from champ_jax.models.transformer import SpatialTransformer
+
+_RULES = {
+    "block_out_channels": Items(CHANNELS, minimum=2, maximum=10),
+    "out_channels": CHANNELS,
+    "heads": HEADS,
+    "norm_num_groups": GROUPS,
+    "attention": FLAG,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +37,9 @@ class GuidanceConfig:
       heads: attention heads.
       norm_num_groups: groups of the transformer's GroupNorm.
       attention: whether the self-attention runs (False: the paper's Table 4 ablation).
+
+    Raises:
+      InputError: a field has the wrong type or is out of range, or the fields do not fit together; names the field.
     """
 
     block_out_channels: tuple[int, ...] = (16, 32, 96, 256)
@@ -35,19 +48,26 @@ class GuidanceConfig:
     norm_num_groups: int = 32
     attention: bool = True
 
+    def __post_init__(self) -> None:
+        check_fields(self, "guidance", _RULES)
+        for _, width, _ in self.stages:
+            check_divides("guidance.block_out_channels", width, "guidance.heads", self.heads)
+            check_divides("guidance.block_out_channels", width, "guidance.norm_num_groups", self.groups(width))
+
     @property
     def stages(self) -> list[tuple[int, int, int]]:
         """(in, out, stride) of the convolutions between conv_in and the transformer."""
         pairs = itertools.pairwise(self.block_out_channels)
         return [stage for a, b in pairs for stage in ((a, a, 1), (a, b, 2))]
 
+    def groups(self, channels: int) -> int:
+        """Groups of a transformer's GroupNorm; narrow ones have one for each channel."""
+        return min(self.norm_num_groups, channels)
+
     @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> "GuidanceConfig":
-        """Reads what `dataclasses.asdict` wrote; raises InputError on unknown fields."""
-        unknown = set(fields) - {field.name for field in dataclasses.fields(cls)}
-        if unknown:
-            raise InputError(f"guidance config: unknown field {sorted(unknown)[0]}")
-        return cls(**{**fields, "block_out_channels": tuple(fields["block_out_channels"])})
+    def from_json(cls, fields: Any) -> "GuidanceConfig":
+        """Reads what `dataclasses.asdict` gave; raises InputError on unknown fields."""
+        return from_own_json(cls, "guidance", fields)
 
 
 class GuidanceEncoder(nnx.Module):
@@ -59,8 +79,7 @@ class GuidanceEncoder(nnx.Module):
 
     def __init__(self, config: GuidanceConfig, options: NetworkOptions = NetworkOptions()):  # noqa: B008 (frozen)
         def transformer(channels: int) -> SpatialTransformer:
-            groups = min(config.norm_num_groups, channels)
-            kernel = options.kernels.guidance
+            groups, kernel = config.groups(channels), options.kernels.guidance
             return SpatialTransformer(channels, config.heads, options, context_width=None, groups=groups, kernel=kernel)
 
         stages = config.stages

@@ -5,7 +5,6 @@ place, so that no pass over memory goes into transposing pixels and frames.
 """
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -15,11 +14,20 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from champ_jax.common.errors import InputError
+from champ_jax.common.ranges import Integer
 from champ_jax.models.attention import attention
 from champ_jax.models.functional import Buffer
 from champ_jax.models.layers import FeedForward, group_norm, layer_norm, linear
 from champ_jax.models.options import NetworkOptions
+from champ_jax.models.schema import FLAG, HEADS, LAYERS, check_fields, from_own_json
 from champ_jax.models.transformer import Rows
+
+_RULES = {
+    "heads": HEADS,
+    "attention_blocks": LAYERS,
+    "max_length": Integer(minimum=1, maximum=2**16),
+    "in_middle": FLAG,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +39,9 @@ class MotionConfig:
       attention_blocks: temporal self-attentions a module.
       max_length: frames the position table covers (32; AnimateDiff v1 has 24).
       in_middle: whether the UNet's middle block has one (AnimateDiff v1 has none).
+
+    Raises:
+      InputError: a field has the wrong type or is out of range; names the field.
     """
 
     heads: int = 8
@@ -38,13 +49,13 @@ class MotionConfig:
     max_length: int = 32
     in_middle: bool = True
 
+    def __post_init__(self) -> None:
+        check_fields(self, "motion", _RULES)
+
     @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> "MotionConfig":
-        """Reads what `dataclasses.asdict` wrote; raises InputError on unknown fields."""
-        unknown = set(fields) - {field.name for field in dataclasses.fields(cls)}
-        if unknown:
-            raise InputError(f"motion config: unknown field {sorted(unknown)[0]}")
-        return cls(**fields)
+    def from_json(cls, fields: Any) -> "MotionConfig":
+        """Reads what `dataclasses.asdict` gave; raises InputError on unknown fields."""
+        return from_own_json(cls, "motion", fields)
 
 
 def position_table(length: int, channels: int) -> np.ndarray:

@@ -5,7 +5,7 @@ PyTorch's files: 'down_blocks.0.attentions.1', 'mid_block.attentions.0', ...
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import chex
@@ -15,6 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Num
 
 from champ_jax.common.errors import InputError
+from champ_jax.common.ranges import Choice, Items, Number
 from champ_jax.models.functional import remat_call
 from champ_jax.models.layers import (
     Downsample,
@@ -27,11 +28,55 @@ from champ_jax.models.layers import (
 )
 from champ_jax.models.motion_module import MotionConfig, MotionModule
 from champ_jax.models.options import NetworkOptions
+from champ_jax.models.schema import (
+    CHANNELS,
+    EPSILON,
+    FLAG,
+    GROUPS,
+    HEADS,
+    LAYERS,
+    WIDTHS,
+    check_divides,
+    check_fields,
+    known_fields,
+    require_object,
+    require_supported,
+)
 from champ_jax.models.transformer import BlockReference, Rows, SpatialTransformer
 
 # What one video's picture means to the denoiser: an entry for each place.
 Reference = dict[str, BlockReference]
 Bank = dict[str, jax.Array]
+
+
+_RULES = {
+    "in_channels": CHANNELS,
+    "out_channels": CHANNELS,
+    "block_out_channels": WIDTHS,
+    "layers_per_block": LAYERS,
+    "attention_levels": Items(FLAG, minimum=1),
+    "heads": Items(HEADS, minimum=1),
+    "cross_attention_dim": CHANNELS,
+    "norm_num_groups": GROUPS,
+    "norm_eps": EPSILON,
+    "flip_sin_to_cos": FLAG,
+    "freq_shift": Number(minimum=0, maximum=1),
+}
+# Fields of diffusers' config.json that name variants of the network, with the one that is implemented.
+_SUPPORTED = {
+    "act_fn": "silu",
+    "center_input_sample": False,
+    "downsample_padding": 1,
+    "mid_block_scale_factor": 1,
+    "use_linear_projection": False,
+    "dual_cross_attention": False,
+    "class_embed_type": None,
+    "addition_embed_type": None,
+    "only_cross_attention": False,
+    "resnet_time_scale_shift": "default",
+    "time_embedding_type": "positional",
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +95,9 @@ class UNetConfig:
       norm_eps: epsilon of the ResNets' GroupNorms and of conv_norm_out.
       flip_sin_to_cos: cosines come first in the time embedding.
       freq_shift: shift of the time embedding's frequencies.
+
+    Raises:
+      InputError: a field has the wrong type or is out of range, or the fields do not fit together; names the field.
     """
 
     in_channels: int = 4
@@ -64,59 +112,47 @@ class UNetConfig:
     flip_sin_to_cos: bool = True
     freq_shift: float = 0
 
+    def __post_init__(self) -> None:
+        check_fields(self, "unet", _RULES)
+        lengths = {field: len(getattr(self, field)) for field in ("block_out_channels", "attention_levels", "heads")}
+        if len(set(lengths.values())) > 1:
+            raise InputError(
+                f"unet: block_out_channels, attention_levels (down_block_types) and heads differ in length: "
+                f"{', '.join(map(str, lengths.values()))}"
+            )
+        for width in self.block_out_channels:
+            check_divides("unet.block_out_channels", width, "unet.norm_num_groups", self.norm_num_groups)
+        for level, (width, heads) in enumerate(zip(self.block_out_channels, self.heads)):
+            if self.attention_levels[level] or level == self.levels - 1:  # the middle block always attends
+                check_divides("unet.block_out_channels", width, "unet.heads", heads)
+        check_divides("unet.block_out_channels", self.block_out_channels[0], "the time embedding's halves", 2)
+        if self.freq_shift >= self.block_out_channels[0] // 2:
+            raise InputError(f"unet.freq_shift={self.freq_shift}: expected less than half of the first width")
+
     @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> "UNetConfig":
-        """Reads diffusers' config.json of a UNet2DConditionModel.
+    def from_json(cls, fields: Any) -> "UNetConfig":
+        """Reads diffusers' config.json of a UNet2DConditionModel; fields it does not know are passed over.
 
         Raises:
           InputError: a field has a value this network does not implement; names the field.
         """
-        only = {
-            "act_fn": "silu",
-            "center_input_sample": False,
-            "downsample_padding": 1,
-            "mid_block_scale_factor": 1,
-            "use_linear_projection": False,
-            "dual_cross_attention": False,
-            "class_embed_type": None,
-            "addition_embed_type": None,
-            "only_cross_attention": False,
-            "resnet_time_scale_shift": "default",
-            "time_embedding_type": "positional",
-            "mid_block_type": "UNetMidBlock2DCrossAttn",
-        }
-        for name, value in only.items():
-            if fields.get(name, value) != value:
-                raise InputError(f"unet config.json: {name}={fields[name]!r} is not supported, only {value!r}")
-        defaults = cls()
-        widths = tuple(fields.get("block_out_channels", defaults.block_out_channels))
-        kinds = tuple(fields.get("down_block_types", ("CrossAttnDownBlock2D",) * (len(widths) - 1) + ("DownBlock2D",)))
-        for kind in kinds:
-            if kind not in ("CrossAttnDownBlock2D", "DownBlock2D"):
-                raise InputError(f"unet config.json: down_block_types has {kind!r}, which is not supported")
+        fields = require_object("unet config.json", fields)
+        require_supported("unet config.json", fields, _SUPPORTED)
+        widths = fields.get("block_out_channels", list(cls().block_out_channels))
+        WIDTHS.check("unet.block_out_channels", widths)
+        default_kinds = ["CrossAttnDownBlock2D"] * (len(widths) - 1) + ["DownBlock2D"]
+        kinds = fields.get("down_block_types", default_kinds)
+        Items(Choice("CrossAttnDownBlock2D", "DownBlock2D")).check("unet.down_block_types", kinds)
         attention_levels = tuple(kind == "CrossAttnDownBlock2D" for kind in kinds)
-        mirrored = tuple("CrossAttnUpBlock2D" if has else "UpBlock2D" for has in reversed(attention_levels))
-        if tuple(fields.get("up_block_types", mirrored)) != mirrored:
+        mirrored = ["CrossAttnUpBlock2D" if has else "UpBlock2D" for has in reversed(attention_levels)]
+        up_kinds = fields.get("up_block_types", mirrored)
+        if not isinstance(up_kinds, (list, tuple)) or list(up_kinds) != mirrored:
             raise InputError("unet config.json: up_block_types does not mirror down_block_types")
-        heads = fields.get("num_attention_heads") or fields.get("attention_head_dim", 8)
-        heads = (heads,) * len(widths) if isinstance(heads, int) else tuple(heads)
-        if not len(widths) == len(kinds) == len(heads):
-            raise InputError("unet config.json: block_out_channels, down_block_types and heads differ in length")
-        plain = (
-            "in_channels",
-            "out_channels",
-            "layers_per_block",
-            "cross_attention_dim",
-            "norm_num_groups",
-            "norm_eps",
-        )
-        plain += ("flip_sin_to_cos", "freq_shift")
-        return cls(
-            block_out_channels=widths,
-            attention_levels=attention_levels,
-            heads=heads,
-            **{name: fields[name] for name in plain if name in fields},
-        )
+        heads = fields.get("num_attention_heads")
+        heads = fields.get("attention_head_dim", 8) if heads is None else heads
+        heads = heads if isinstance(heads, (list, tuple)) else (heads,) * len(widths)
+        given = {"block_out_channels": widths, "attention_levels": attention_levels, "heads": heads}
+        return cls(**{**known_fields(cls, fields), **given})
 
     def to_json(self) -> dict[str, Any]:
         """The fields as diffusers' config.json holds them."""
@@ -144,6 +180,7 @@ class UNetConfig:
 
     @property
     def levels(self) -> int:
+        """The number of resolutions."""
         return len(self.block_out_channels)
 
 

@@ -1,7 +1,6 @@
 """The autoencoder of Stable Diffusion (AutoencoderKL, Rombach et al. 2022): pictures <-> latents of 1/8 the size."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,12 +8,44 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from champ_jax.common.errors import InputError
+from champ_jax.common.ranges import Choice, Items, Number
 from champ_jax.models.attention import attention
 from champ_jax.models.layers import Conv1x1, ResNetBlock, Upsample, conv, group_norm, linear
 from champ_jax.models.options import NetworkOptions
+from champ_jax.models.schema import (
+    CHANNELS,
+    GROUPS,
+    LAYERS,
+    WIDTHS,
+    check_divides,
+    check_fields,
+    known_fields,
+    require_object,
+    require_supported,
+)
 
 EPSILON = 1e-6  # of every GroupNorm
+
+
+_RULES = {
+    "in_channels": CHANNELS,
+    "out_channels": CHANNELS,
+    "latent_channels": CHANNELS,
+    "block_out_channels": WIDTHS,
+    "layers_per_block": LAYERS,
+    "norm_num_groups": GROUPS,
+    "scaling_factor": Number(above=0, maximum=1e6),
+}
+# Fields of diffusers' config.json that name variants of the network, with the one that is implemented.
+_SUPPORTED = {
+    "act_fn": "silu",
+    "mid_block_add_attention": True,
+    "use_quant_conv": True,
+    "use_post_quant_conv": True,
+    "shift_factor": None,
+    "latents_mean": None,
+    "latents_std": None,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +60,9 @@ class VAEConfig:
       layers_per_block: ResNets a level in the encoder; one more in the decoder.
       norm_num_groups: groups of every GroupNorm.
       scaling_factor: what a diffusion model multiplies the latents by; the autoencoder itself does not.
+
+    Raises:
+      InputError: a field has the wrong type or is out of range, or the fields do not fit together; names the field.
     """
 
     in_channels: int = 3
@@ -39,32 +73,23 @@ class VAEConfig:
     norm_num_groups: int = 32
     scaling_factor: float = 0.18215
 
+    def __post_init__(self) -> None:
+        check_fields(self, "vae", _RULES)
+        for width in self.block_out_channels:
+            check_divides("vae.block_out_channels", width, "vae.norm_num_groups", self.norm_num_groups)
+
     @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> "VAEConfig":
+    def from_json(cls, fields: Any) -> "VAEConfig":
         """Reads diffusers' config.json of an AutoencoderKL; fields it does not know are passed over.
 
         Raises:
           InputError: a field has a value this network does not implement; names the field.
         """
-        only = {
-            "act_fn": "silu",
-            "mid_block_add_attention": True,
-            "use_quant_conv": True,
-            "use_post_quant_conv": True,
-            "shift_factor": None,
-            "latents_mean": None,
-            "latents_std": None,
-        }
-        for name, value in only.items():
-            if fields.get(name, value) != value:
-                raise InputError(f"vae config.json: {name}={fields[name]!r} is not supported, only {value!r}")
+        fields = require_object("vae config.json", fields)
+        require_supported("vae config.json", fields, _SUPPORTED)
         for name, kind in (("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")):
-            for other in set(fields.get(name, [kind])) - {kind}:
-                raise InputError(f"vae config.json: {name} has {other!r}, which is not supported, only {kind!r}")
-        known = {field.name: fields[field.name] for field in dataclasses.fields(cls) if field.name in fields}
-        if "block_out_channels" in known:
-            known["block_out_channels"] = tuple(known["block_out_channels"])
-        return cls(**known)
+            Items(Choice(kind)).check(f"vae.{name}", fields.get(name, [kind]))
+        return cls(**known_fields(cls, fields))
 
     def to_json(self) -> dict[str, Any]:
         """The fields as diffusers' config.json holds them."""

@@ -1,9 +1,9 @@
 """How a step's memory and time depend on the mesh: arithmetic from shapes, one compiled step and data sheets.
 
-What is known exactly: parameters, optimizer state and batch of one device (their shardings), FLOPs (`models.flops`).
-What is taken from a step that was compiled for one mesh: the temporaries, in proportion to a device's samples, and the
-bytes that parameters and gradients are gathered and reduced in. What is assumed is an argument: the share of the peak
-that the networks reach.
+What is known exactly: parameters, optimizer state and batch of one device (their shardings), and the FLOPs
+(`models.network_flops`). What is taken from a step that was compiled for one mesh: the temporaries, in proportion to a
+device's samples, and the bytes that parameters and gradients are gathered and reduced in. What is assumed is an
+argument: the share of the peak that the networks reach.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ import jax
 from jax.sharding import AbstractMesh
 from ml_collections import ConfigDict
 
-from champ_jax.models.flops import image_encoder_flops, vae_encode_flops
+from champ_jax.models.network_flops import image_encoder_flops, vae_encode_flops
 from champ_jax.planning.compile_ahead import Report, abstract_batch
 from champ_jax.training import initial_state
 from champ_jax.training.optimizer import make_optimizer
@@ -132,12 +132,12 @@ def step_flops(config: ConfigDict, network: Network) -> float:
     """FLOPs of a step over all devices: useful ones, recomputed ones, and the frozen encoders'."""
     model, data = network.config, config.data
     width, height = data.image_size
-    flops = useful_flops(config, model) * (1 if config.remat == "none" else RECOMPUTE)
+    flops = useful_flops(config, network) * (1 if config.remat == "none" else RECOMPUTE)
     if not data.cached:
         frames = data.frames if config.stage == 2 else 1
         pictures = data.batch_size * (frames + 1)
-        flops += pictures * vae_encode_flops(model.vae, height, width)
-        flops += data.batch_size * image_encoder_flops(model.image_encoder)
+        flops += pictures * vae_encode_flops(model, height, width)
+        flops += data.batch_size * image_encoder_flops(model)
     return flops
 
 

@@ -31,7 +31,7 @@ from champ_jax.training.parameters import Network
 from champ_jax.training.sharding import check_batch, make_mesh, shard_batch
 from champ_jax.training.sharding_table import sharding_table
 from champ_jax.training.step import StepOptions, TrainState, jit_step, make_step
-from champ_jax.training.throughput import Meter, memory_in_use, useful_flops
+from champ_jax.training.throughput import Meter, memory_in_use, peak_flops, useful_flops
 from champ_jax.training.validation import Validator
 from champ_jax.weights import work_folder
 from champ_jax.weights.flat import Flat
@@ -157,7 +157,9 @@ class Run:
     def go(self) -> None:
         """Takes the steps that are left."""
         config = self.config
-        meter = Meter(config.data.batch_size, useful_flops(config, self.network.config))
+        # Counting takes seconds, and tells nothing where the device's peak is not known.
+        flops = useful_flops(config, self.network) if peak_flops(jax.devices()[0]) else 0
+        meter = Meter(config.data.batch_size, flops)
         # The metrics of a step are read while the next one runs.
         pending: tuple[int, list[str], dict[str, jax.Array]] | None = None
         while self.step < config.steps and not self._should_stop():

@@ -7,8 +7,8 @@ from collections import deque
 import jax
 from ml_collections import ConfigDict
 
-from champ_jax.models.champ import ChampConfig
-from champ_jax.models.flops import training_step_flops
+from champ_jax.models.network_flops import training_sample_flops
+from champ_jax.training.parameters import Network
 
 # Dense bf16 TFLOP/s of one device, by the beginning of jax's device_kind (makers' data sheets).
 PEAK_TFLOPS = (
@@ -34,18 +34,12 @@ def peak_flops(device: jax.Device) -> float | None:
     return None
 
 
-def useful_flops(config: ConfigDict, model: ChampConfig) -> int:
-    """FLOPs of a step by the networks' sizes, without recomputation."""
-    width, height = (side // model.vae.downscale for side in config.data.image_size)
-    return training_step_flops(
-        model,
-        height,
-        width,
-        stage=config.stage,
-        batch=config.data.batch_size,
-        frames=config.data.frames if config.stage == 2 else 1,
-        conditions=len(config.conditions),
-    )
+def useful_flops(config: ConfigDict, network: Network) -> int:
+    """FLOPs of a step over all devices, counted from the traced networks; without recomputation."""
+    width, height = (side // network.config.vae.downscale for side in config.data.image_size)
+    frames = config.data.frames if config.stage == 2 else 1
+    trained = frozenset(network.trainable)
+    return config.data.batch_size * training_sample_flops(network.config, height, width, frames=frames, trained=trained)
 
 
 def memory_in_use() -> int:

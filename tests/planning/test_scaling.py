@@ -8,7 +8,7 @@ import pytest
 from training_data import tiny_config
 
 from champ_jax.common.errors import InputError
-from champ_jax.models.flops import training_step_flops
+from champ_jax.models.network_flops import training_sample_flops
 from champ_jax.planning import compile_ahead, scaling
 from champ_jax.planning.collectives import Collective
 from champ_jax.planning.compile_ahead import Memory, Report
@@ -57,7 +57,8 @@ def test_traffic_follows_the_rings(config, network):
 
 
 def test_flops_are_the_useful_ones_the_recomputed_ones_and_the_encoders(config, network):
-    useful = training_step_flops(network.config, 8, 8, stage=1, batch=8, frames=1, conditions=1)
+    trained = frozenset(network.trainable)
+    useful = 8 * training_sample_flops(network.config, 8, 8, frames=1, trained=trained)
     with config.unlocked():
         cached = config.copy_and_resolve_references()
     cached.data.cached = True

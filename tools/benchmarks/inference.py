@@ -15,7 +15,7 @@ from champ_jax.conditions.protocol import ArrayConditions
 from champ_jax.diffusion.windows import plan_windows
 from champ_jax.inference.pipeline import ChampPipeline, abstract_network
 from champ_jax.inference.settings import Settings
-from champ_jax.models import flops
+from champ_jax.models import network_flops
 from champ_jax.models.functional import PureNetwork
 
 # The PyTorch reference on one H100 80 GB (PyTorch 2.11, fp16, fused attention), seconds: 24 frames, guidance 3.5.
@@ -72,7 +72,7 @@ def run(model: str, size: int, frames: int, settings: Settings, dtype: str, repe
         )
 
     clip = f"{frames} frames"
-    guidance = frames * flops.guidance_flops(config, size, size, len(config.conditions))
+    guidance = frames * network_flops.guidance_flops(config, size, size)
     add("guidance encoders", encode_conditions, clip, guidance, programs.conditions)
 
     features = jnp.concatenate([encode_conditions()[0]] * len(batches))
@@ -85,7 +85,7 @@ def run(model: str, size: int, frames: int, settings: Settings, dtype: str, repe
         return programs.denoiser(weights, seen, latents, features, plan, 500, scale)
 
     window = plan.frames.shape[1]
-    work = len(plan.frames) * flops.denoising_step_flops(
+    work = len(plan.frames) * network_flops.denoising_step_flops(
         config, latent, latent, window, classifier_free=settings.guided
     )
     add("denoising step", step, clip, work, programs.denoiser.program)
@@ -93,7 +93,7 @@ def run(model: str, size: int, frames: int, settings: Settings, dtype: str, repe
     def decode() -> Any:
         return [programs.decoder(pipe.parameters["vae"], latents[:chunk]) for _ in batches]
 
-    decoding = frames * flops.vae_decode_flops(config.vae, size, size)
+    decoding = frames * network_flops.vae_decode_flops(config, size, size)
     add("decode", decode, clip, decoding, programs.decoder)
 
     def whole() -> Any:
@@ -132,21 +132,21 @@ def _networks(pipe: ChampPipeline, size: int, latent: int, repeats: int) -> list
             "image_encoder",
             lambda model, x: model(x),
             [jnp.zeros((1, *(config.image_encoder.image_size,) * 2, 3))],
-            flops.image_encoder_flops(config.image_encoder),
+            network_flops.image_encoder_flops(config),
         ),
         (
             "VAE encode",
             "vae",
             lambda model, x: model.encode(x).mean,
             [jnp.zeros((1, size, size, 3))],
-            flops.vae_encode_flops(config.vae, size, size),
+            network_flops.vae_encode_flops(config, size, size),
         ),
         (
             "ReferenceNet",
             "reference_unet",
             lambda model, x, token: model.bank(x, token),
             [jnp.zeros((1, latent, latent, config.unet.in_channels)), token],
-            flops.reference_flops(config, latent, latent),
+            network_flops.reference_flops(config, latent, latent),
         ),
     ]
     rows = []

@@ -11,7 +11,7 @@ from benchmarks.sizes import model_config, random_weights
 from benchmarks.timing import Row, device_peak, measure, program_bytes
 from champ_jax.diffusion.schedules import Schedule
 from champ_jax.models.champ import ChampConfig
-from champ_jax.models.flops import training_step_flops
+from champ_jax.models.network_flops import training_sample_flops
 from champ_jax.training.config import smoke, stage1, stage2
 from champ_jax.training.initial_state import abstract_frozen, abstract_state, build_network, shardings_of
 from champ_jax.training.objective import Batch, Objective
@@ -73,15 +73,8 @@ def _measure(
             return state, metrics
 
         latent = size // network.config.vae.downscale
-        flop = training_step_flops(
-            network.config,
-            latent,
-            latent,
-            stage=stage,
-            batch=samples,
-            frames=frames,
-            conditions=len(network.config.conditions),
-        )
+        trained = frozenset(network.trainable)
+        flop = samples * training_sample_flops(network.config, latent, latent, frames=frames, trained=trained)
         comparable = model == "full" and remat == "full" and not cached and (stage == 1 or frames == 24)
         seconds, gib = REFERENCE.get((stage, size), (None, None)) if comparable else (None, None)
         before, program = device_peak(), program_bytes(compiled)
