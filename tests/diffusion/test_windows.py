@@ -101,7 +101,7 @@ def test_frames_weigh_less_near_a_windows_edge():
         ({"scheme": "closed-loop"}, "scheme"),
         ({"overlap": 24}, "overlap"),
         ({"overlap": -1}, "overlap"),
-        ({"frames": 0}, "overlap"),
+        ({"frames": 0}, "frames"),
         ({"stride": 0}, "stride"),
     ],
 )

@@ -71,7 +71,7 @@ def test_config_survives_json():
 
 
 def test_widths_that_cannot_be_grouped_or_headed():
-    with pytest.raises(InputError, match="30 channels cannot be normalized in 32 groups"):
-        UNet(UNetConfig(block_out_channels=(30,) * 4))
-    with pytest.raises(InputError, match="32 channels do not divide into 5 attention heads"):
-        UNet(UNetConfig(block_out_channels=(32,) * 4, heads=(5,) * 4))
+    with pytest.raises(InputError, match=r"unet.block_out_channels=30: not a multiple of unet.norm_num_groups=32"):
+        UNetConfig(block_out_channels=(30,) * 4)
+    with pytest.raises(InputError, match=r"unet.block_out_channels=32: not a multiple of unet.heads=5"):
+        UNetConfig(block_out_channels=(32,) * 4, heads=(5,) * 4)
