@@ -19,7 +19,7 @@ class Windows:
     Attributes:
       scheme: a name of SCHEMES.
       frames: frames a window holds; a clip no longer than that is one window.
-      overlap: frames that neighbouring windows share (more where the last window is held inside the clip).
+      overlap: frames that neighboring windows share (more where the last window is held inside the clip).
       stride: n > 1 adds windows over every 2nd, 4th, ... 2^(n-1)-th frame, which tie distant frames together.
 
     Raises:

@@ -87,9 +87,11 @@ class VAEConfig:
         """
         fields = require_object("vae config.json", fields)
         require_supported("vae config.json", fields, _SUPPORTED)
+        config = cls(**known_fields(cls, fields))
+        levels = len(config.block_out_channels)
         for name, kind in (("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")):
-            Items(Choice(kind)).check(f"vae.{name}", fields.get(name, [kind]))
-        return cls(**known_fields(cls, fields))
+            Items(Choice(kind), levels, levels).check(f"vae.{name}", fields.get(name, [kind] * levels))
+        return config
 
     def to_json(self) -> dict[str, Any]:
         """The fields as diffusers' config.json holds them."""

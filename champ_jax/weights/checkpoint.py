@@ -169,7 +169,7 @@ def load_checkpoint(
       expected: {component: nested dict of arrays or ShapeDtypeStructs} the weights have to fit.
 
     Returns:
-      config.json's fields, and {component: pure nested dict of numpy arrays}, for `nnx.replace_by_pure_dict`.
+      config.json's fields, and {component: pure nested dict of numpy arrays}, for `champ_jax.models.functional.fill`.
 
     Raises:
       InputError: no checkpoint, a component it does not have, damaged arrays, or arrays that do not fit `expected`

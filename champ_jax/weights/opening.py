@@ -49,7 +49,7 @@ class Weights:
           dtype: of the floating-point arrays returned; None leaves them as stored.
 
         Returns:
-          {component: pure nested dict of numpy arrays}, for `nnx.replace_by_pure_dict`.
+          {component: pure nested dict of numpy arrays}, for `champ_jax.models.functional.fill`.
 
         Raises:
           InputError: a component is not there, or its arrays are damaged.

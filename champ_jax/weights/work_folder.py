@@ -98,7 +98,7 @@ class Snapshot:
         return f"step-{self.step}-{self.folders[-1].name}-{total.hexdigest()}"
 
     def load(self) -> dict[str, dict[Any, Any]]:
-        """{component: nested dict of numpy arrays} for `nnx.replace_by_pure_dict`; raises InputError if damaged."""
+        """{component: nested dict of numpy arrays}, for `models.functional.fill`; raises InputError if damaged."""
         arrays: Flat = {}
         for folder in self.folders:
             arrays |= _read_arrays(folder)

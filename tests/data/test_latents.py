@@ -31,7 +31,9 @@ OPTIONS = {"seed": 1, "batch_size": 2, "image_size": (32, 48), "crop": "center",
 def make_checkpoint(folder, seed):
     """A checkpoint with random networks of a tiny size."""
     config = ChampConfig(
-        unet=UNetConfig(block_out_channels=(16,), attention_levels=(True,), heads=(2,), cross_attention_dim=24),
+        unet=UNetConfig(
+            block_out_channels=(16,), attention_levels=(True,), heads=(2,), cross_attention_dim=24, norm_num_groups=8
+        ),
         guidance=GuidanceConfig((8, 8, 8, 8), out_channels=16, heads=2, norm_num_groups=8),
         vae=VAEConfig(block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=4),
         image_encoder=CLIPVisionConfig(

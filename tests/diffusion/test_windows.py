@@ -66,7 +66,7 @@ def test_open_schemes_never_join_the_end_to_the_beginning(frames, overlap, lengt
         assert starts[0] == 0
         assert plan.frames[-1, -1] == length - 1
         assert (np.diff(starts) > 0).all()
-        assert (np.diff(starts) <= frames - min(overlap, frames - 1)).all()  # neighbours share `overlap` frames or more
+        assert (np.diff(starts) <= frames - min(overlap, frames - 1)).all()  # neighbors share `overlap` frames or more
 
 
 @settings(max_examples=100, deadline=None)

@@ -69,11 +69,11 @@ def test_no_field_takes_what_it_cannot_use(name, field, wrong):
 
 FILES = {"unet": UNetConfig, "vae": VAEConfig, "image_encoder": CLIPVisionConfig}
 FIELDS_OF_FILES = {
-    "unet": ["block_out_channels", "attention_head_dim", "norm_num_groups", "layers_per_block", "cross_attention_dim"]
-    + ["down_block_types", "up_block_types", "num_attention_heads", "norm_eps", "in_channels"],
-    "vae": ["block_out_channels", "norm_num_groups", "layers_per_block", "latent_channels", "scaling_factor"]
-    + ["down_block_types", "up_block_types"],
-    "image_encoder": ["hidden_size", "num_attention_heads", "image_size", "patch_size", "vision_config"],
+    "unet": "block_out_channels attention_head_dim num_attention_heads norm_num_groups layers_per_block in_channels "
+    "cross_attention_dim norm_eps down_block_types up_block_types",
+    "vae": "block_out_channels norm_num_groups layers_per_block latent_channels scaling_factor down_block_types "
+    "up_block_types",
+    "image_encoder": "hidden_size num_attention_heads image_size patch_size vision_config",
 }
 SPELLED = {"attention_head_dim": "heads", "num_attention_heads": "heads"}
 
@@ -83,8 +83,9 @@ SPELLED = {"attention_head_dim": "heads", "num_attention_heads": "heads"}
     [
         pytest.param(name, field, wrong, id=f"{name}.{field}-{index}")
         for name, fields in FIELDS_OF_FILES.items()
-        for field in fields
+        for field in fields.split()
         for index, wrong in enumerate(("8x", 0, -8, True, 1.5, [], {}, [[8]], ["a", 1], math.nan, 10**30, DEEP))
+        if (field, wrong) not in (("scaling_factor", 1.5), ("vision_config", {}))
     ],
 )
 def test_files_of_other_programs(name, field, wrong):
@@ -166,7 +167,6 @@ def odd_unet():
         ("eta", lambda: Path.of(Schedule(), 4, eta=math.nan)),
         ("steps", lambda: Path.of(Schedule(), 0)),
         ("steps", lambda: Path.of(Schedule(), 1001)),
-        ("steps", lambda: Path.of(Schedule(), 2.0)),
     ],
 )
 def test_fields_that_do_not_fit_together(field, make):
