@@ -46,9 +46,9 @@ def relative(ours: jax.Array, theirs: np.ndarray) -> float:
     return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
 
 
-def channels_last(x: np.ndarray) -> np.ndarray:
+def channels_last(x: np.ndarray) -> jax.Array:
     """(B, C, ...) -> (B, ..., C)."""
-    return np.moveaxis(x, 1, -1)
+    return jnp.moveaxis(jnp.asarray(x), 1, -1)
 
 
 def fill(abstract: nnx.Module, tensors: Mapping[str, np.ndarray]) -> nnx.Module:

@@ -20,13 +20,13 @@ from champ_jax.models.unet import UNet, UNetConfig
 
 def qkv(batch, queries, keys, heads, size, seed=0):
     rng = np.random.default_rng(seed)
-    draw = lambda length: rng.standard_normal((batch, length, heads, size)).astype(np.float32)  # noqa: E731
+    draw = lambda length: jnp.asarray(rng.standard_normal((batch, length, heads, size)), jnp.float32)  # noqa: E731
     return draw(queries), draw(keys), draw(keys)
 
 
 def formula(query, key, value, key_lengths=None):
     """softmax(q k^T / sqrt(D)) v in float64 with numpy."""
-    query, key, value = (x.astype(np.float64) for x in (query, key, value))
+    query, key, value = (np.asarray(x, np.float64) for x in (query, key, value))
     scores = np.einsum("nqhd,nkhd->nhqk", query, key) / np.sqrt(query.shape[-1])
     if key_lengths is not None:
         scores[
@@ -40,7 +40,7 @@ def formula(query, key, value, key_lengths=None):
 @given(queries=st.integers(1, 200), keys=st.integers(1, 70), masked=st.booleans(), block=st.integers(16, 80))
 def test_blocks_equal_the_formula(queries, keys, masked, block):
     arrays = qkv(2, queries, keys, 2, 8)
-    lengths = np.array([keys, max(1, keys // 2)]) if masked else None
+    lengths = jnp.array([keys, max(1, keys // 2)]) if masked else None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention_module, "MAX_SCORES", 0)
         patch.setattr(attention_module, "MIN_QUERIES", block)
@@ -66,8 +66,8 @@ def test_gradients_through_blocks():
 def test_splash_computes_the_formula(masked):
     """In Pallas' interpreter, as no TPU is needed for numbers."""
     arrays = qkv(2, 128, 256, 2, 40)
-    lengths = np.array([256, 128], np.int32) if masked else None
-    out = splash_attention(*map(jnp.asarray, arrays), lengths, interpret=True)
+    lengths = jnp.array([256, 128]) if masked else None
+    out = splash_attention(*arrays, lengths, interpret=True)
     assert relative(out, formula(*arrays, lengths)) < 1e-5
 
 
@@ -117,10 +117,7 @@ def test_cross_attention_to_one_token_is_a_projected_vector():
     """The vector equals attention written out, for any queries."""
     layer = initialized(CrossAttention(32, 16, NetworkOptions()))
     rng = np.random.default_rng(0)
-    queries, token = (
-        rng.standard_normal((1, 50, 32)).astype(np.float32),
-        rng.standard_normal((1, 16)).astype(np.float32),
-    )
+    queries, token = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in ((1, 50, 32), (1, 16)))
     query, key = layer.to_q(queries), layer.to_k(token[:, None])
     split = (x.reshape(1, -1, 4, 8) for x in (query, key, layer.to_v(token[:, None])))
     written_out = layer.to_out(formula(*map(np.asarray, split)).reshape(1, 50, 32).astype(np.float32))
@@ -133,10 +130,10 @@ def test_keys_and_values_made_once_equal_those_made_for_every_frame():
     """prepare() once for a video, against projecting [own ; bank] in every frame; also with unconditional rows."""
     block = block_of()
     rng = np.random.default_rng(0)
-    x, bank = rng.standard_normal((6, 20, 32)).astype(np.float32), rng.standard_normal((1, 12, 32)).astype(np.float32)
-    token = rng.standard_normal((1, 16)).astype(np.float32)
-    reference = block.prepare(jnp.asarray(bank), jnp.asarray(token))
-    ours, entry = block(jnp.asarray(x), reference, Rows(frames=2, first=1))
+    shapes = (6, 20, 32), (1, 12, 32), (1, 16)
+    x, bank, token = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in shapes)
+    reference = block.prepare(bank, token)
+    ours, entry = block(x, reference, Rows(frames=2, first=1))
 
     def written_out(frames, bank, token):
         own = block.norm1(frames)
@@ -150,13 +147,13 @@ def test_keys_and_values_made_once_equal_those_made_for_every_frame():
         hidden = hidden + block.attn2(token)[:, None]
         return hidden + block.ff(block.norm3(hidden))
 
-    expected = jnp.concatenate([written_out(x[:2], None, np.zeros_like(token)), written_out(x[2:], bank, token)])
+    expected = jnp.concatenate([written_out(x[:2], None, jnp.zeros_like(token)), written_out(x[2:], bank, token)])
     assert relative(ours, expected) < 1e-6
     assert relative(entry, block.norm1(x)) == 0
     mask = Rows(frames=2, mask=jnp.array([True, False, False]))
-    assert relative(block(jnp.asarray(x), reference, mask)[0], expected) < 1e-6
+    assert relative(block(x, reference, mask)[0], expected) < 1e-6
     with pytest.raises(ValueError, match="a bank of 2 rows cannot serve 3 rows"):
-        block(jnp.asarray(x), BlockReference(*(jnp.repeat(leaf, 2, 0) for leaf in reference)), Rows(frames=2))
+        block(x, BlockReference(*(jnp.repeat(leaf, 2, 0) for leaf in reference)), Rows(frames=2))
 
 
 def test_memory_grows_with_the_tokens_and_not_with_their_square():

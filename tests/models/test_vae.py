@@ -15,11 +15,12 @@ from champ_jax.models.vae import VAE, VAEConfig
 
 def relative(ours, theirs):
     """Relative norm of the difference."""
-    return np.linalg.norm(np.asarray(ours, np.float64) - theirs) / np.linalg.norm(theirs)
+    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    return np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
 
 
 def channels_last(array):
-    return np.moveaxis(np.asarray(array), 1, -1)
+    return jnp.moveaxis(jnp.asarray(np.asarray(array)), 1, -1)
 
 
 encode = nnx.jit(lambda model, x: model.encode(x))

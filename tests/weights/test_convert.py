@@ -192,7 +192,7 @@ def test_unknown_condition(tree, tmp_path):
         ("stable-diffusion-v1-5/unet/config.json", "<html>", "not JSON"),
         ("stable-diffusion-v1-5/unet/config.json", '{"act_fn": "gelu"}', "act_fn"),
         ("sd-vae-ft-mse/config.json", "[]", "no JSON object"),
-        ("sd-vae-ft-mse/config.json", '{"block_out_channels": 3}', "wrong type"),
+        ("sd-vae-ft-mse/config.json", '{"block_out_channels": 3}', "block_out_channels=3"),
         ("image_encoder/config.json", '{"hidden_act": "gelu"}', "hidden_act"),
     ],
 )
