@@ -5,14 +5,13 @@ the hand joint is where the middle finger begins, as in SMPL.
 """
 
 import os
-import pickle
 from typing import Any
 
 import numpy as np
 
 from champ_jax.body.fields import Field, read_fields
 from champ_jax.common.errors import InputError
-from champ_jax.common.pickles import plain, read_arrays
+from champ_jax.common.pickles import Opaque, read_arrays
 from champ_jax.common.ranges import Number
 
 NUM_BETAS = 10
@@ -61,7 +60,10 @@ def read_body(path: str | os.PathLike) -> dict[str, Any]:
     missing = sorted({name for name, field in FIELDS.items() if not field.optional} - set(data))
     if missing:
         raise InputError(f"{path}: is no body file in SMPL's form, it lacks {', '.join(missing)}")
-    values: dict[str, Any] = read_fields(str(path), _without_stand_ins(path, data), FIELDS)
+    for name in FIELDS:
+        if isinstance(data.get(name), Opaque):
+            raise InputError(f"{path}: {name} is {data[name].name}")
+    values: dict[str, Any] = read_fields(str(path), data, FIELDS)
     parents = values.pop("kintree_table")[0]
     _check(path, values, parents)
     values["shapedirs"] = values["shapedirs"][..., :NUM_BETAS]
@@ -79,14 +81,6 @@ def read_body(path: str | os.PathLike) -> dict[str, Any]:
         values["face_weights"] = np.ones(values["face_vertices"].shape, np.float32)
     uvs, uv_faces = values.pop("vt", None), values.pop("ft", None)
     return values if uvs is None or uv_faces is None else values | {"uvs": uvs, "uv_faces": uv_faces}
-
-
-def _without_stand_ins(path: str | os.PathLike, data: dict[str, Any]) -> dict[str, Any]:
-    """The fields that a body needs, with the arrays that objects of chumpy hold."""
-    try:
-        return {name: plain(data[name]) for name in FIELDS if name in data}
-    except pickle.UnpicklingError as error:
-        raise InputError(f"{path}: holds {error}") from error
 
 
 def _check(path: str | os.PathLike, values: dict[str, np.ndarray], parents: np.ndarray) -> None:

@@ -6,8 +6,16 @@ from collections.abc import Iterable
 class InputError(ValueError):
     """A wrong input. The message is one line that names the file, field or frame and says how to fix it.
 
-    Commands print it on stderr and exit with status 2 (`champ_jax.common.cli.run`).
+    Commands print it on stderr and exit with status 2 (`champ_jax.common.cli.run`). Messages quote names from files
+    that may come from strangers, so characters that a terminal would act on are replaced.
     """
+
+    def __init__(self, message: object):
+        """`message` becomes one line of printable characters."""
+        line = " ".join(str(message).split())
+        super().__init__(
+            "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
+        )
 
 
 def first_line(error: BaseException) -> str:

@@ -1,17 +1,15 @@
 """Safe readers of the files weights come in: .safetensors, and PyTorch's pickles (.pth, .ckpt, .bin).
 
-What a file is, its first bytes say, not its suffix. Pickles go through PyTorch's restricted unpickler: tensors and
-plain containers only, nothing in the file is run. Tensors are read one at a time, when asked for.
+What a file is, its first bytes say, not its suffix. Pickles go through `champ_jax.common.torch_files`: tensors and
+plain containers only, nothing in the file is run, and PyTorch is not needed. Tensors are read one at a time, when asked
+for.
 """
 
 import contextlib
 import json
 import math
 import os
-import pickle
 import re
-import warnings
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -19,7 +17,12 @@ from typing import Any, BinaryIO, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from champ_jax.common.arrays import BROKEN
+from champ_jax.common.contents import is_text
 from champ_jax.common.errors import InputError, first_line, listed
+from champ_jax.common.pickle_machine import RefusedError
+from champ_jax.common.pickle_meanings import Opaque
+from champ_jax.common.torch_files import Tensor, read_torch
 
 # Objects without arrays that PyTorch Lightning leaves beside the tensors (Stable Diffusion's own .ckpt has one); they
 # are replaced by an empty object, their code is neither imported nor run.
@@ -33,6 +36,7 @@ _SAFETENSORS_DTYPES = {
     "I64": np.int64,
     "I32": np.int32,
 }
+_TORCH_DTYPES = ("float64", "float32", "float16", "bfloat16", "int64", "int32")
 _LONGEST_HEADER = 100_000_000  # bytes, the format's own bound
 _AGAIN = "download it again"
 
@@ -87,7 +91,7 @@ def open_tensors(path: str | os.PathLike) -> Iterator[TensorFile]:
         with _open_safetensors(path) as file:
             yield file
     else:
-        yield _open_pickle(path, kind)
+        yield _open_pickle(path)
 
 
 def _kind(path: Path) -> str:
@@ -111,21 +115,11 @@ def _kind(path: Path) -> str:
         raise InputError(f"{path}: is a Git LFS pointer, not the weights it points at; run `git lfs pull`")
     if re.match(rb"\s*<(!doctype|html|\?xml|head|body)", head, re.IGNORECASE):
         raise InputError(f"{path}: is a web page (a failed download); {_AGAIN}")
-    if _is_text(head):
+    if is_text(head):
         raise InputError(f"{path}: is text, not weights (a failed download); {_AGAIN}")
     if head[:1] == b"\x80":
         return "pickle"
     raise InputError(f"{path}: is neither a .safetensors file nor one that PyTorch saved")
-
-
-def _is_text(head: bytes) -> bool:
-    try:
-        text = head.decode()
-    except UnicodeDecodeError as error:
-        if error.start < len(head) - 3:  # not just a character cut in two
-            return False
-        text = head[: error.start].decode()
-    return all(character.isprintable() or character.isspace() for character in text)
 
 
 @contextlib.contextmanager
@@ -206,22 +200,18 @@ def _safetensors_place(key: str, entry: Any) -> _Place:
     return _Place(dtype, tuple(shape), begin, end)
 
 
-def _open_pickle(path: Path, kind: str) -> TensorFile:
+def _open_pickle(path: Path) -> TensorFile:
     try:
-        import torch
-    except ImportError:
+        content = read_torch(path, _HARMLESS)
+    except RefusedError as error:
         raise InputError(
-            f"{path}: reading PyTorch's .pth, .ckpt and .bin files needs PyTorch; pip install 'champ_jax[convert]'"
-        ) from None
-    if kind == "zip":
-        _check_zip(path)
-    stand_ins = [(type("StandIn", (), {}), name) for name in _HARMLESS]
-    try:
-        # The warnings are about pickles that are refused anyway.
-        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(stand_ins):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=kind == "zip")
-    except Exception as error:  # damaged bytes raise nearly anything
-        raise _refusal(path, error) from error
+            f"{path}: is a pickle that asks to run {error}; only tensors are read and nothing of it was run. "
+            "Take the .safetensors file, or save the bare state_dict"
+        ) from error
+    except InputError:
+        raise
+    except BROKEN as error:
+        raise InputError(f"{path}: is truncated or damaged ({first_line(error)}); {_AGAIN}") from error
     entries = _entries(path, content)
     keys = _without_prefix(entries)
     infos, others = {}, {}
@@ -233,30 +223,7 @@ def _open_pickle(path: Path, kind: str) -> TensorFile:
             others[key] = found
     if not infos:
         raise InputError(f"{path}: holds no tensors, but {listed(map(str, content)) or 'nothing'}; save a state_dict")
-    return TensorFile(path, infos, lambda key: _to_numpy(entries[keys[key]]), others)
-
-
-def _check_zip(path: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except zipfile.BadZipFile:
-        raise InputError(f"{path}: is truncated, its end is missing; {_AGAIN}") from None
-    if any(name.endswith("/constants.pkl") for name in names):
-        raise InputError(f"{path}: is a TorchScript program, not weights; save its state_dict")
-
-
-def _refusal(path: Path, error: Exception) -> InputError:
-    """What to say of a file that PyTorch's restricted unpickler does not take."""
-    text = str(error)
-    code = re.search(r"(?:GLOBAL|function|class) `?([\w.]+)", text)
-    if isinstance(error, pickle.UnpicklingError) and ("Unsupported" in text or code):
-        asks = f"asks to run {code[1]}" if code else "does more than hold tensors"
-        return InputError(
-            f"{path}: is a pickle that {asks}; only tensors are read and nothing of it was run. "
-            "Take the .safetensors file, or save the bare state_dict"
-        )
-    return InputError(f"{path}: is truncated or damaged; {_AGAIN}")
+    return TensorFile(path, infos, lambda key: entries[keys[key]].read(), others)
 
 
 def _entries(path: Path, content: Any) -> dict[str, Any]:
@@ -276,29 +243,10 @@ def _without_prefix(tensors: Mapping[str, Any]) -> dict[str, str]:
 
 def _torch_info(value: Any) -> TensorInfo | str:
     """Shape and dtype of an entry, or what it is if it cannot be read as weights."""
-    import torch
-
-    dtypes = {
-        torch.float64: np.float64,
-        torch.float32: np.float32,
-        torch.float16: np.float16,
-        torch.bfloat16: ml_dtypes.bfloat16,
-        torch.int64: np.int64,
-        torch.int32: np.int32,
-    }
-    if not isinstance(value, torch.Tensor):
+    if isinstance(value, Opaque):
+        return value.name
+    if not isinstance(value, Tensor):
         return f"not a tensor ({type(value).__name__})"
-    if value.layout != torch.strided or value.is_meta:
-        return f"of layout {value.layout}"
-    if value.dtype not in dtypes:
-        return f"of type {str(value.dtype).removeprefix('torch.')}"
-    return TensorInfo(tuple(value.shape), np.dtype(dtypes[value.dtype]))
-
-
-def _to_numpy(tensor: Any) -> np.ndarray:
-    import torch
-
-    tensor = tensor.detach()
-    if tensor.dtype == torch.bfloat16:  # numpy has none of its own
-        return tensor.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    return tensor.numpy()
+    if value.dtype not in _TORCH_DTYPES:
+        return f"of type {value.dtype}"
+    return TensorInfo(value.shape, value.numpy_dtype)

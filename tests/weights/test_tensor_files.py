@@ -2,10 +2,10 @@
 
 import json
 import pickle
+import subprocess
 import sys
 
 import golden_weights
-import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -234,15 +234,19 @@ def test_missing_file_and_folder(tmp_path):
             pass
 
 
-def test_without_torch(tmp_path, monkeypatch):
-    """.safetensors need no PyTorch; pickles say which extra brings it."""
-    plain = save(tmp_path / "x.safetensors", TENSORS)
-    pickled = save(tmp_path / "x.pth", TENSORS)
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with open_tensors(plain) as file:
-        assert file.read("c.weight").dtype == ml_dtypes.bfloat16
-    with pytest.raises(InputError, match=r"x\.pth.*champ_jax\[convert\]"), open_tensors(pickled):
-        pass
+def test_without_torch(tmp_path):
+    """Neither kind needs PyTorch, nor imports it."""
+    paths = [save(tmp_path / "x.safetensors", TENSORS), save(tmp_path / "x.pth", TENSORS)]
+    paths.append(save(tmp_path / "legacy.pth", TENSORS, legacy=True))
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from champ_jax.weights.tensor_files import open_tensors\n"
+        "for path in sys.argv[1:]:\n"
+        "    with open_tensors(path) as file:\n"
+        "        print(file.read('c.weight').dtype, file.read('c.weight').astype(float).tolist())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *map(str, paths)], capture_output=True, text=True, check=False)
+    assert done.stdout == 3 * f"bfloat16 {TENSORS['c.weight'].tolist()}\n", done.stderr
 
 
 def test_reading_is_lazy(tmp_path):
