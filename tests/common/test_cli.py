@@ -8,7 +8,7 @@ import warnings
 
 import ml_collections
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ml_collections import config_dict
 
@@ -125,6 +125,7 @@ def test_any_arguments_give_a_config_or_an_input_error(arguments):
     assert set(found) == set(default())
 
 
+@settings(max_examples=40)
 @given(
     steps=st.integers(-(10**12), 10**12),
     scale=st.floats(allow_nan=False),
