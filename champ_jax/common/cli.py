@@ -11,13 +11,11 @@ Exit status: 0 done; 2 the command or its input is wrong (one line on stderr); 1
 import argparse
 import errno
 import inspect
-import json
 import runpy
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 import ml_collections
@@ -25,6 +23,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from champ_jax.common.errors import InputError
+from champ_jax.common.files import read_json, read_text
 from champ_jax.common.ranges import did_you_mean
 
 # What the operating system answers about paths and disks that the user named.
@@ -136,10 +135,11 @@ def load_config(source: str, default: Callable[[], ml_collections.ConfigDict]) -
       InputError: the file cannot be read, fails, or holds no config with the fields of the default one.
     """
     path, *name = source.rsplit(":", 1) if ".py:" in source else [source]
-    if not Path(path).is_file():
-        raise InputError(f"--config={path}: {'not a file' if Path(path).exists() else 'no such file'}")
+    if not path:
+        raise InputError("--config=: names no file")
     if path.endswith(".json"):
         return _load_record(path, default())
+    read_text(path)  # refuses what is no text file
     if not path.endswith(".py"):
         raise InputError(f"--config={path}: expected a Python file (.py) or the record of a run (.json)")
     try:
@@ -187,15 +187,12 @@ def _call_get_config(path: str, name: list[str]) -> Any:
 
 def _load_record(path: str, config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """`config` with the fields of a run's JSON record (its `config`) set."""
+    record = read_json(path)
+    if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
+        raise InputError(f"--config={path}: not the record of a run, which has an object 'config'")
     try:
-        fields = json.loads(Path(path).read_text())["config"]
-        if not isinstance(fields, dict):
-            raise ValueError("its config is not an object")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"--config={path}: not the record of a run ({type(error).__name__}: {error})") from error
-    try:
-        assign(config, _flatten(fields))
-    except InputError as error:
+        assign(config, _flatten(record["config"]))
+    except (InputError, RecursionError) as error:
         raise InputError(f"--config={path}: {error}") from error
     return config
 
@@ -297,4 +294,5 @@ def _join_values(argv: Sequence[str]) -> list[str]:
 
 
 def _one_line(message: object) -> str:
-    return " ".join(str(message).split())
+    line = " ".join(str(message).split())
+    return line if len(line) <= 1500 else f"{line[:1500]} ..."

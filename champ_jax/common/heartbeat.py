@@ -114,9 +114,10 @@ class PeerMonitor:
                         selector.unregister(key.fileobj)
                 now = time.monotonic()
                 if now - last_sent >= HEARTBEAT_SECONDS:
+                    was_stopped = now - last_sent > 3 * HEARTBEAT_SECONDS  # itself: what came meanwhile is read first
                     last_sent = now
                     self._send("alive", silent=self._find_silent(2 * HEARTBEAT_SECONDS))
-                    for number in self._find_unheard(self._timeout):
+                    for number in [] if was_stopped else self._find_unheard(self._timeout):
                         seconds = now - self._last_heard[number]
                         self._stop(number, f"sent no heartbeat for {seconds:.0f} s")
 

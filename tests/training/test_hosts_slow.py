@@ -1,11 +1,14 @@
 """Training by several processes: the same losses, resumed by others, stopped together."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import socket
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -116,6 +119,57 @@ def test_a_killed_process_stops_the_other_and_a_restart_goes_on(halfway, command
     outputs = finish(start_hosts(command(workdir, "steps=8", "mesh.data=4", "mesh.fsdp=2"), 2, 4))
     assert "going on from step" in outputs[0]
     assert len(losses(workdir)) == 8
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_stopped_process_ends_the_other_with_one_line(halfway, command, tmp_path, victim):
+    """Gloo gives up after 30 seconds, before the silence counts as a death: its error is not the one to print."""
+    workdir = tmp_path / "run"
+    shutil.copytree(halfway, workdir)
+    fields = ("steps=1000", "mesh.data=4", "mesh.fsdp=2", "distributed.timeout=40")
+    hosts = start_hosts(command(workdir, *fields), 2, 4)
+    wait_for_step(workdir, 5, hosts)
+    hosts[victim].send_signal(signal.SIGSTOP)
+    output, _ = hosts[1 - victim].communicate(timeout=40 + STOP_SECONDS)
+    hosts[victim].send_signal(signal.SIGCONT)
+    hosts[victim].communicate(timeout=STOP_SECONDS)
+    assert [host.returncode for host in hosts] == [1, 1]
+    (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert line.startswith(f"error: process {victim} of 2 (")
+    assert ") sent no heartbeat for" in line
+    assert "Traceback" not in output
+
+
+def listening_sockets(process):
+    """{port: the address it is bound to} of a process, by /proc; addresses are hexadecimal, the last 4 bytes IPv4."""
+    inodes = set()
+    for entry in Path(f"/proc/{process.pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            inodes.add(os.readlink(entry).removeprefix("socket:[").removesuffix("]"))
+    found = {}
+    for table in ("tcp", "tcp6"):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == "0A" and inode in inodes:
+                address, port = local.split(":")
+                found[int(port, 16)] = address
+    return found
+
+
+def test_silent_strangers_on_every_port_do_not_hold_up_a_run(command, tmp_path):
+    hosts = start_hosts(command(tmp_path / "run", "steps=2", "mesh.data=4", "mesh.fsdp=2"), 2, 4)
+    strangers, addresses = {}, set()
+    while any(host.poll() is None for host in hosts):
+        for host in hosts:
+            with contextlib.suppress(OSError):  # it has ended
+                for port, address in listening_sockets(host).items():
+                    addresses.add(address)
+                    if port not in strangers:
+                        strangers[port] = socket.create_connection(("localhost", port), 5)
+        time.sleep(0.02)
+    finish(hosts)
+    assert len(strangers) >= 3  # JAX's coordinator, the monitor and Gloo
+    assert all(address.endswith("0100007F") for address in addresses), addresses  # 127.0.0.1, as the coordinator
 
 
 def test_sigterm_to_one_saves_and_ends_both(halfway, command, tmp_path):
