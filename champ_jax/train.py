@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 from champ_jax.common.cli import parse_config, run
 from champ_jax.common.errors import InputError
-from champ_jax.training.config import stage1
+from champ_jax.training.config import default_config
 
 
 def main(argv: Sequence[str]) -> int:
     """Parses the arguments and trains."""
-    config, options = parse_config(argv, stage1, description=__doc__, options=("workdir",))
+    config, options = parse_config(argv, default_config, description=__doc__, options=("workdir",))
     if "workdir" not in options:
         raise InputError("--workdir=DIR: missing; name the folder for checkpoints and logs")
     from champ_jax.common.cluster import join_cluster  # JAX and Orbax load after the arguments are read

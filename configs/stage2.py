@@ -9,6 +9,48 @@ from --config.init_motion=CHECKPOINT. Hardware: 8 GPUs or TPU chips of 80 GB, on
 of 8 are about 34 hours on one, 4.3 on eight, at its speed.
 """
 
-from champ_jax.training.config import stage2 as get_config
+from ml_collections import ConfigDict
 
-__all__ = ["get_config"]
+from champ_jax.training.config import default_config
+
+
+def get_config() -> ConfigDict:
+    config = default_config()
+    config.stage = 2
+    config.trainable = "stage2"
+    config.steps = 20_000
+    config.conditions = ("depth", "normal", "semantic_map", "dwpose")
+
+    # Velocity under scaled-linear betas, rescaled to zero terminal SNR.
+    config.schedule.betas = "scaled_linear"
+    config.schedule.beta_start = 0.00085
+    config.schedule.beta_end = 0.012
+    config.schedule.length = 1000
+    config.schedule.zero_terminal_snr = True
+    config.schedule.prediction = "v_prediction"
+
+    config.data.batch_size = 8
+    config.data.image_size = (512, 512)  # width, height
+    config.data.frames = 24
+    config.data.stride = 4
+    config.data.crop = "random"
+    config.data.area = (0.9, 1.0)  # of the picture
+
+    config.loss.noise_offset = 0.05
+    config.loss.snr_gamma = 5.0
+    config.loss.drop_rate = 0.1
+
+    config.optimizer.name = "adamw"
+    config.optimizer.learning_rate = 1e-5
+    config.optimizer.b1 = 0.9
+    config.optimizer.b2 = 0.999
+    config.optimizer.eps = 1e-8
+    config.optimizer.weight_decay = 1e-2
+    config.optimizer.clip_norm = 1.0
+    config.optimizer.schedule = "constant"
+
+    config.dtype = config.frozen_dtype = "bfloat16"
+    config.remat = "full"
+    config.checkpoint.every = 2000
+    config.validation.every = 2000
+    return config

@@ -31,3 +31,11 @@ def golden_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("golden")
     convert(write_pretrained_models(folder / "pretrained_models"), folder / "checkpoint")
     return folder / "checkpoint"
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny dataset for every test that trains."""
+    from training_data import write_dataset
+
+    return write_dataset(tmp_path_factory.mktemp("data"))

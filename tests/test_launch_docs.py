@@ -12,7 +12,7 @@ import pytest
 from hosts import ROOT, free_port
 from training_data import write_dataset
 
-from champ_jax.training.config import base
+from champ_jax.training.config import default_config
 
 PAGE = (ROOT / "docs" / "launch.md").read_text()
 
@@ -42,7 +42,7 @@ def test_the_command_names_what_there_is():
         if name == "config":
             assert (ROOT / value).is_file()
         elif name != "workdir":
-            node = base()
+            node = default_config()
             for part in name.removeprefix("config.").split("."):
                 node = node[part]
 

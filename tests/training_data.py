@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from runpy import run_path
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -9,7 +10,8 @@ from PIL import Image
 
 from champ_jax.data.build import build_dataset
 from champ_jax.models.champ import ChampConfig
-from champ_jax.training.config import smoke
+
+smoke = run_path(str(Path(__file__).parents[1] / "configs/people/smoke.py"))["get_config"]
 
 KINDS = ("images", "depth", "normal", "semantic_map", "dwpose", "mask")
 

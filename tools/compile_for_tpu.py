@@ -5,7 +5,7 @@
     python tools/compile_for_tpu.py --config=configs/stage2.py --scaling=stage2.json
 
 Needs libtpu (pip install 'champ_jax[tpu]'), no TPU: shapes stand for all arrays. It stops when the compiler has
-optimised and scheduled the program and placed its buffers, which for the full-size steps takes minutes;
+optimized and scheduled the program and placed its buffers, which for the full-size steps takes minutes;
 --machine_code=true goes on to the end, which takes more than an hour and 15 GiB of memory. --program=FILE keeps the
 program as text. The second command compiles nothing: it reckons from a report how memory and time depend on the mesh
 (docs/scaling.md). Model sizes are those of --config.model, or Champ's; --config.init is not read.
@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from runpy import run_path
 
 from champ_jax.common.cli import parse_config, run
 from champ_jax.common.errors import InputError
@@ -34,26 +35,28 @@ ENVIRONMENT = {
 
 
 def main(argv: Sequence[str]) -> None:
-    from champ_jax.training.config import check, stage2  # loads JAX, after the environment is set
+    from champ_jax.training.config import check  # loads JAX, after the environment is set
 
     names = ("topology", "report", "program", "machine_code", "scaling")
-    config, options = parse_config(argv, stage2, description=__doc__, options=names)
+    config, options = parse_config(argv, _stage2, description=__doc__, options=names)
     check(config)
     if ("topology" in options) == ("scaling" in options):
         raise InputError("give --topology=NAME (v5e:4x4) to compile, or --scaling=REPORT to reckon from a report")
     with config.unlocked():
         config.init = config.init_motion = ""
-    from champ_jax.planning import compile_ahead, scaling
-    from champ_jax.training import initial_state
+    from champ_jax.planning import scaling
+    from champ_jax.planning.compiled_step import compile_step, tpu_devices
+    from champ_jax.planning.report import Report
+    from champ_jax.training.initial_weights import load_initial
     from champ_jax.training.sharding import make_mesh
 
-    network = initial_state.load_initial(config, "tpu").network
+    network = load_initial(config, "tpu").network
     if "scaling" in options:
-        print(scaling.scaling_table(config, network, compile_ahead.Report.load(options["scaling"]), UTILISATION))
+        print(scaling.scaling_table(config, network, Report.load(options["scaling"]), UTILISATION))
         return
-    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, compile_ahead.tpu_devices(options["topology"]))
+    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, tpu_devices(options["topology"]))
     if options.get("machine_code") == "true":
-        report, text = compile_ahead.compile_step(config, network, mesh)
+        report, text = compile_step(config, network, mesh)
     else:
         report, text = _plan(argv, config, mesh)
     _print(config, network, options["topology"], report)
@@ -63,23 +66,28 @@ def main(argv: Sequence[str]) -> None:
         Path(options["program"]).write_text(text)
 
 
+def _stage2():
+    return run_path(str(Path(__file__).parents[1] / "configs/stage2.py"))["get_config"]()
+
+
 def _plan(argv, config, mesh):
     """Lets another process compile until the buffers are placed."""
-    from champ_jax.planning import compile_ahead
+    from champ_jax.planning.compiled_step import make_report
+    from champ_jax.planning.dump import Dump
 
     with tempfile.TemporaryDirectory() as folder:
-        plan, began = compile_ahead.Plan(folder), time.monotonic()
+        dump, began = Dump(folder), time.monotonic()
         command = [sys.executable, __file__, *argv, "--machine_code=true"]
-        flags = f"{os.environ.get('XLA_FLAGS', '')} {plan.flags}"
+        flags = f"{os.environ.get('XLA_FLAGS', '')} {dump.flags}"
         with subprocess.Popen(command, env=os.environ | {"XLA_FLAGS": flags}, stdout=subprocess.DEVNULL) as process:
-            while not (placed := plan.poll()) and process.poll() is None:
+            while not (placed := dump.poll()) and process.poll() is None:
                 time.sleep(1)
             seconds = time.monotonic() - began
             process.terminate()
         if not placed:
             sys.exit(process.returncode)  # it has said why
-        memory, text = plan.read()
-    return compile_ahead.make_report(config, mesh, memory, text, complete=False, seconds=seconds), text
+        memory, text = dump.read()
+    return make_report(config, mesh, memory, text, complete=False, seconds=seconds), text
 
 
 def _print(config, network, topology, report) -> None:

@@ -11,8 +11,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import recipe
+
 from champ_jax.common.cli import Parser, run
-from champ_jax.training import recipe
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 

@@ -14,13 +14,14 @@ from jax.sharding import AbstractMesh
 from ml_collections import ConfigDict
 
 from champ_jax.models.network_flops import image_encoder_flops, vae_encode_flops
-from champ_jax.planning.compile_ahead import Report, abstract_batch
-from champ_jax.training import initial_state
+from champ_jax.planning.report import Report
+from champ_jax.training.batches import abstract_batch
+from champ_jax.training.config import DTYPES
 from champ_jax.training.optimizer import make_optimizer
 from champ_jax.training.parameters import Network
 from champ_jax.training.sharding import AXES
 from champ_jax.training.sharding_table import device_bytes
-from champ_jax.training.step import StepOptions
+from champ_jax.training.state import abstract_frozen, abstract_state
 from champ_jax.training.throughput import useful_flops
 
 GIB = 2**30
@@ -97,9 +98,9 @@ def estimate(config: ConfigDict, network: Network, report: Report, data: int, fs
       InputError: the rules refuse the mesh.
     """
     mesh = AbstractMesh((data, fsdp), AXES)
-    options = StepOptions.of(config)
-    state = initial_state.abstract_state(network, make_optimizer(config.optimizer, config.steps), options, mesh)
-    frozen = initial_state.abstract_frozen(network, config.frozen_dtype, mesh)
+    optimizer = make_optimizer(config.optimizer, config.steps)
+    state = abstract_state(network, optimizer, mesh, averaged=config.average.decay > 0)
+    frozen = abstract_frozen(network, DTYPES[config.frozen_dtype], mesh)
     batch = abstract_batch(config, network.config, mesh)
     samples = config.data.batch_size // mesh.size
     compiled_samples = report.batch_size // (report.mesh[0] * report.mesh[1])

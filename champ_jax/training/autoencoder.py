@@ -1,4 +1,4 @@
-"""Stage 0: the KL-regularised autoencoder that latents come from (Rombach et al. 2022, section 3.1), without its
+"""Stage 0: the KL-regularized autoencoder that latents come from (Rombach et al. 2022, section 3.1), without its
 adversary; and the factor that brings its latents to unit variance."""
 
 from collections.abc import Callable, Sequence
@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from champ_jax.inference.stages import decode_latents, encode_pictures, picture_latents, to_bytes, unit_range
 from champ_jax.models.champ import Champ
-from champ_jax.training.objective import Batch, Draws, Objective, loss, unit_range
+from champ_jax.training.objective import Batch, Draws, Objective, loss
 
 
 def reconstruction_loss(champ: Champ, batch: Batch, draws: Draws, objective: Objective) -> jax.Array:
@@ -30,23 +31,20 @@ def reconstruction_loss(champ: Champ, batch: Batch, draws: Draws, objective: Obj
 
 
 def loss_of(stage: int) -> Callable[[Champ, Batch, Draws, Objective], jax.Array]:
-    """What a stage minimises."""
+    """What a stage minimizes."""
     return loss if stage else reconstruction_loss
 
 
 def reconstruct(champ: Champ, batch: Batch) -> jax.Array:
     """`pixels` (B, F, H, W, 3) through the autoencoder's most probable latents and back, uint8."""
     pixels = batch["pixels"]
-    flat = 2 * unit_range(pixels.reshape(-1, *pixels.shape[2:])) - 1
-    decoded = champ.vae.decode(champ.vae.encode(flat).mode()).astype(jnp.float32)
-    return jnp.round(255 * jnp.clip(decoded / 2 + 0.5, 0, 1)).astype(jnp.uint8).reshape(pixels.shape)
+    return to_bytes(decode_latents(champ.vae, picture_latents(champ.vae, pixels)))
 
 
 def moments(champ: Champ, batch: Batch) -> jax.Array:
     """Mean of the latents of `pixels` over their posteriors and all elements, and of their squares: (2,) float32."""
-    posterior = champ.vae.encode(2 * unit_range(batch["pixels"].reshape(-1, *batch["pixels"].shape[2:])) - 1)
-    mean, logvar = posterior.mean.astype(jnp.float32), posterior.logvar.astype(jnp.float32)
-    return jnp.stack([mean.mean(), (mean**2 + jnp.exp(logvar)).mean()])
+    mean, deviation = encode_pictures(champ.vae, batch["pixels"])
+    return jnp.stack([mean.mean(), (mean**2 + deviation**2).mean()])
 
 
 def scaling_factor(gathered: Sequence[np.ndarray]) -> float:

@@ -1,10 +1,12 @@
 """Writes the states of a run into its work folder, and restores them; `champ_jax.weights.work_folder` shows its layout.
 
-Orbax writes a folder beside its place and renames it: a checkpoint
-that a kill cut short is not seen again.
+Orbax writes a folder beside its place and renames it: a checkpoint that a kill cut short is not seen again. Digests of
+all arrays lie beside them; a state is taken up only if it is, bit for bit, the one that was saved.
 """
 
+import concurrent.futures
 import contextlib
+import dataclasses
 import logging
 import os
 import shutil
@@ -15,17 +17,29 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from champ_jax.common.errors import InputError
+from champ_jax.common.files import write_json
 from champ_jax.common.limits import require_space
 from champ_jax.common.synchronization import wait_for_all
 from champ_jax.models.champ import ChampConfig
-from champ_jax.training.step import TrainState
+from champ_jax.training.state import TrainState
+from champ_jax.weights.digests import check_digests, digest_of_json, digest_of_piece, to_hex
 from champ_jax.weights.flat import Flat
-from champ_jax.weights.work_folder import CHECKPOINTS, INITIAL, first_line, write_model
+from champ_jax.weights.work_folder import (
+    CHECKPOINTS,
+    DIGESTS,
+    INITIAL,
+    INITIAL_DIGESTS,
+    PROGRESS,
+    first_line,
+    read_initial_digests,
+    write_model,
+)
 
 # What a failing disk says, in the words of errno, TensorStore and Orbax.
 _DISK_TROUBLE = (
@@ -67,7 +81,7 @@ class Checkpoints:
         return sorted(self._manager.all_steps(read=True))
 
     def save(self, state: TrainState, *, seed: int, data: Mapping[str, Any]) -> None:
-        """Starts writing a checkpoint; returns once the state's arrays may be overwritten.
+        """Starts writing a checkpoint; returns once the state's arrays may be overwritten. All processes call it.
 
         Args:
           state: after a step.
@@ -75,12 +89,19 @@ class Checkpoints:
           data: the data iterator's state, that JSON can hold.
 
         Raises:
-          InputError: this one or the one before cannot be written; says which one is the last good one.
+          InputError: an array of the state holds a number that is not finite, or this checkpoint or the one before
+            cannot be written; says which one is the last good one.
         """
         step = int(state.step)
         if step in self._manager.all_steps():
             return
         arrays = _items(state)
+        digests, nonfinite = array_digests(arrays)
+        if nonfinite:
+            raise InputError(
+                f"{self.directory}: the state of step {step} is not saved, {nonfinite[0]} holds numbers that are not "
+                f"finite; {self._last_good()}. Lower optimizer.learning_rate and run the same command again"
+            )
         progress = {
             "step": step,
             "seed": seed,
@@ -88,58 +109,56 @@ class Checkpoints:
             "skipped_in_row": int(state.skipped_in_row),
             "data": dict(data),
         }
-        with self._disk_trouble_told(step):
+        digests[PROGRESS] = digest_of_json(progress)
+        with self._write_errors_explained(step):
             require_space(self.directory, sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)))
-            items = {name: ocp.args.StandardSave(tree) for name, tree in arrays.items() if tree}
-            self._manager.save(step, args=ocp.args.Composite(progress=ocp.args.JsonSave(progress), **items))
+            items: dict[str, Any] = {name: ocp.args.StandardSave(tree) for name, tree in arrays.items() if tree}
+            items |= {PROGRESS: ocp.args.JsonSave(progress), DIGESTS: ocp.args.JsonSave(digests)}
+            self._manager.save(step, args=ocp.args.Composite(**items))
 
     def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
-        """The newest state that can be read, and its progress; None if there is none.
+        """The newest undamaged state and its progress; None if there is none. All processes call it at once.
 
-        A checkpoint that cannot be read, be it by one process, is told, deleted, and the one before it taken.
+        A checkpoint that cannot be read, be it by one process, or is not what was saved is named on stdout, deleted,
+        and the one before it taken.
 
         Args:
           like: a state of jax.ShapeDtypeStructs with shardings.
 
         Raises:
-          InputError: there are checkpoints, but not one can be read.
+          InputError: there are checkpoints, but not one is undamaged.
         """
         damaged = []
         for step in reversed(self.steps()):
-            restored = None
+            found, reason = None, "cannot be read by another process"
             try:
-                restored = self._restore(step, like)
+                found = self._read(step, like)
             except Exception as error:  # Orbax and TensorStore raise many kinds
-                reason = first_line(error)
-                print(f"{self.directory / str(step)}: cannot be read ({reason}); trying the one before", flush=True)
-            if not _all_agree(restored is not None):
-                damaged.append(step)
-                continue
-            for broken in damaged:
-                self._manager.delete(broken)
-            return restored
+                reason = f"cannot be read ({first_line(error)})"
+            if _all_agree(found is not None):
+                try:
+                    found.check(self.directory / str(step))
+                except InputError as error:
+                    found, reason = None, str(error)
+                else:
+                    for broken in damaged:
+                        self._manager.delete(broken)
+                    return found.state(like), dict(found.progress)
+            if jax.process_index() == 0:
+                print(f"{self.directory / str(step)}: {reason}; taking the checkpoint before", flush=True)
+            damaged.append(step)
         if damaged:
             raise InputError(f"{self.directory}: not one checkpoint can be read; start another work folder")
         return None
 
-    def _restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        items = {name: ocp.args.StandardRestore(tree) for name, tree in _items(like).items() if tree}
-        restored = self._manager.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore(), **items))
-        progress = restored["progress"]
-        leaves = [restored["optimizer"][name] for name in _named_leaves(like.opt_state)]
-
-        def counter(value: int, place: jax.ShapeDtypeStruct) -> jax.Array:
-            return jax.device_put(np.int32(value), place.sharding)
-
-        state = TrainState(
-            step=counter(progress["step"], like.step),
-            params=dict(restored["params"]),
-            opt_state=jax.tree.unflatten(jax.tree.structure(like.opt_state), leaves),
-            average=dict(restored["average"]) if like.average else {},
-            skipped=counter(progress["skipped"], like.skipped),
-            skipped_in_row=counter(progress["skipped_in_row"], like.skipped_in_row),
-        )
-        return state, progress
+    def _read(self, step: int, like: TrainState) -> "_Stored":
+        items: dict[str, Any] = {name: ocp.args.StandardRestore(tree) for name, tree in _items(like).items() if tree}
+        items[PROGRESS] = ocp.args.JsonRestore()
+        if (self.directory / str(step) / DIGESTS).exists():
+            items[DIGESTS] = ocp.args.JsonRestore()
+        restored = dict(self._manager.restore(step, args=ocp.args.Composite(**items)).items())
+        progress, digests = restored.pop(PROGRESS), restored.pop(DIGESTS, None)
+        return _Stored({name: dict(arrays) for name, arrays in restored.items()}, progress, digests)
 
     def wait(self) -> None:
         """Returns when everything is on disk.
@@ -147,7 +166,7 @@ class Checkpoints:
         Raises:
           InputError: it cannot be written.
         """
-        with self._disk_trouble_told():
+        with self._write_errors_explained():
             self._manager.wait_until_finished()
 
     def close(self) -> None:
@@ -156,19 +175,63 @@ class Checkpoints:
             self._manager.close()
 
     @contextlib.contextmanager
-    def _disk_trouble_told(self, step: int | None = None) -> Iterator[None]:
+    def _write_errors_explained(self, step: int | None = None) -> Iterator[None]:
         try:
             yield
         except Exception as error:
             reason = first_line(error) if isinstance(error, InputError) else disk_trouble(error)
             if reason is None:
                 raise
-            good = [done for done in self.steps() if done != step]
-            last = f"the last good checkpoint is of step {good[-1]}" if good else "there is no checkpoint yet"
             raise InputError(
-                f"{self.directory}: the checkpoint cannot be written ({reason}); {last}. "
-                "Free some space or mend the folder and run the same command again"
+                f"{self.directory}: the checkpoint cannot be written ({reason}); {self._last_good(step)}. "
+                "Free some space or repair the folder and run the same command again"
             ) from error
+
+    def _last_good(self, failed: int | None = None) -> str:
+        """The newest whole checkpoint, in words; `failed` is not one."""
+        good = [step for step in self.steps() if step != failed]
+        return f"the last good checkpoint is of step {good[-1]}" if good else "there is no checkpoint yet"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stored:
+    """What a checkpoint on disk holds.
+
+    Attributes:
+      arrays: {'params', 'optimizer', 'average' if there is one: arrays by name}.
+      progress: steps taken, seed, counters, the data iterator's state.
+      digests: {item: digests of its arrays, or of the progress}; None where a version before there were any wrote it.
+    """
+
+    arrays: Mapping[str, Flat]
+    progress: Any
+    digests: Any
+
+    def check(self, folder: Path) -> None:
+        """Raises InputError if it is not what was saved. All processes call it at once."""
+        if self.digests is None:
+            return
+        found = array_digests(self.arrays)[0] | {PROGRESS: {PROGRESS: digest_of_json(self.progress)}}
+        expected = {name: self.digests.get(name) for name in found} if isinstance(self.digests, Mapping) else {}
+        expected[PROGRESS] = {PROGRESS: expected.get(PROGRESS)}
+        for name, digests in found.items():
+            check_digests(digests, expected.get(name), name)
+
+    def state(self, like: TrainState) -> TrainState:
+        """The train state, in the structure and the shardings of `like`."""
+        leaves = [self.arrays["optimizer"][name] for name in _named_leaves(like.opt_state)]
+
+        def counter(value: int, place: jax.ShapeDtypeStruct) -> jax.Array:
+            return jax.device_put(np.int32(value), place.sharding)
+
+        return TrainState(
+            step=counter(self.progress["step"], like.step),
+            params=self.arrays["params"],
+            opt_state=jax.tree.unflatten(jax.tree.structure(like.opt_state), leaves),
+            average=self.arrays.get("average", {}),
+            skipped=counter(self.progress["skipped"], like.skipped),
+            skipped_in_row=counter(self.progress["skipped_in_row"], like.skipped_in_row),
+        )
 
 
 def check_writable(directory: str | os.PathLike) -> None:
@@ -227,15 +290,79 @@ def save_initial(workdir: str | os.PathLike, model: ChampConfig, frozen: Flat, c
         if reason is None:
             raise
         raise InputError(f"{directory}: cannot be written ({reason}); free some space and run again") from error
+    digests, _ = array_digests({"carried": carried, "frozen": frozen})
     if jax.process_index() == 0:
+        write_json(directory / INITIAL_DIGESTS, digests)
         write_model(workdir, model)
     wait_for_all("model")
 
 
 def load_frozen(workdir: str | os.PathLike, like: Mapping[str, jax.ShapeDtypeStruct]) -> Flat:
-    """The frozen variables in the dtypes and shardings of `like`."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        return dict(checkpointer.restore(Path(workdir).absolute() / INITIAL / "frozen", dict(like)))
+    """The frozen variables as they were saved, in the shardings of `like`, whose dtypes are those they were saved in.
+
+    Raises:
+      InputError: they are damaged or missing.
+    """
+    folder = Path(workdir).absolute() / INITIAL / "frozen"
+    expected = read_initial_digests(workdir).get("frozen")
+    arrays: Flat | None = {}
+    reason = "another process cannot read it"
+    try:
+        if like:
+            with ocp.StandardCheckpointer() as checkpointer:
+                arrays = dict(checkpointer.restore(folder, dict(like)))
+    except Exception as error:  # Orbax and TensorStore raise many kinds
+        arrays, reason = None, first_line(error)
+    if not _all_agree(arrays is not None):
+        raise InputError(
+            f"{folder}: cannot be read ({reason}); bring it back from a copy or start another work folder with "
+            "--config.init of this one's trained parameters"
+        )
+    if expected is not None:
+        check_digests(array_digests({"frozen": arrays})[0]["frozen"], expected, folder)
+    return arrays
+
+
+def array_digests(items: Mapping[str, Flat]) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """The digests of arrays that may lie on the devices of many processes. All processes call it at once.
+
+    Args:
+      items: {item: {name: jax.Array or numpy array, which all processes have}}.
+
+    Returns:
+      {item: {name: digest}} of the items that are not empty, and the names of the arrays that hold numbers that are not
+      finite.
+    """
+    places = [(item, name) for item, arrays in items.items() for name in arrays]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy leaves the interpreter to others
+        found = list(pool.map(lambda place: _own_digest(items[place[0]][place[1]]), places))
+    sums = [value for value, _ in found]
+    nonfinite = np.array([not finite for _, finite in found], bool)
+    if jax.process_count() > 1:
+        halves = np.array([(value >> 32, value & 0xFFFFFFFF) for value in sums], np.uint32).reshape(-1, 2)
+        gathered, flags = multihost_utils.process_allgather((halves, nonfinite))
+        sums = [sum((int(high) << 32) + int(low) for high, low in pieces) % 2**64 for pieces in gathered.swapaxes(0, 1)]
+        nonfinite = flags.any(axis=0)
+    digests: dict[str, dict[str, str]] = {}
+    for (item, name), value in zip(places, sums):
+        digests.setdefault(item, {})[name] = to_hex(value)
+    return digests, [f"{item} {name}" for (item, name), bad in zip(places, nonfinite) if bad]
+
+
+def _own_digest(array: Any) -> tuple[int, bool]:
+    """What this process adds to an array's digest, and whether its numbers are finite. Of pieces that several devices
+    hold, one counts."""
+    if not isinstance(array, jax.Array):
+        pieces = [(np.asarray(array), (0,) * array.ndim)] if jax.process_index() == 0 else []
+    else:
+        shards = [shard for shard in array.addressable_shards if shard.replica_id == 0]
+        pieces = [(np.asarray(shard.data), tuple(part.start or 0 for part in shard.index)) for shard in shards]
+    total = sum(digest_of_piece(values, start, array.shape) for values, start in pieces) % 2**64
+    return total, all(_is_finite(values) for values, _ in pieces)
+
+
+def _is_finite(values: np.ndarray) -> bool:
+    return not jnp.issubdtype(values.dtype, jnp.floating) or bool(np.isfinite(values).all())
 
 
 def _all_agree(here: bool) -> bool:

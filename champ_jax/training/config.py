@@ -1,10 +1,10 @@
-"""The configs of training runs: every field, its default and its meaning, and what they say about each other.
+"""The config of a training run: every field with its default and its meaning, what it may be, what excludes what.
 
-`stage1`, `stage2` and `smoke` are the `get_config` of configs/stage1.py, configs/stage2.py and configs/people/smoke.py.
+The files in configs/ start from `default_config` and set what makes a run the one that it is.
 """
 
 import dataclasses
-import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,20 +13,22 @@ from ml_collections import ConfigDict
 from champ_jax.common import distributed
 from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.errors import InputError
+from champ_jax.common.ranges import Choice, Integer, Items, Number, Rule, check_config, did_you_mean
+from champ_jax.data.framing import CROPS, RESIZES
+from champ_jax.diffusion.schedules import BETA_SCHEDULES, PREDICTION_TYPES, SPACINGS, Schedule
 from champ_jax.models.attention import recommended_kernels
 from champ_jax.models.champ import ChampConfig, ScheduleConfig
-from champ_jax.models.clip import CLIPVisionConfig
-from champ_jax.models.guidance import GuidanceConfig
-from champ_jax.models.motion_module import MotionConfig
-from champ_jax.models.options import AttentionKernels
-from champ_jax.models.unet import UNetConfig
-from champ_jax.models.vae import VAEConfig
+from champ_jax.models.options import REMAT_POLICIES, AttentionKernels
+from champ_jax.training.objective import DROP_PER
+from champ_jax.training.optimizer import DECAYED, OPTIMIZERS, SCHEDULES
+from champ_jax.training.parameters import TRAINABLE
+from champ_jax.training.step import UNROLL
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
-def base() -> ConfigDict:
-    """What both stages share."""
+def default_config() -> ConfigDict:
+    """Every field. The defaults are stage 1's, which the command runs if no config is named."""
     config = ConfigDict()
     config.stage = 1  # 0: the autoencoder; 1: single frames, no motion modules; 2: clips
     config.trainable = "stage1"  # a name in champ_jax.training.parameters.TRAINABLE
@@ -114,73 +116,79 @@ def base() -> ConfigDict:
     return config
 
 
-def stage1() -> ConfigDict:
-    """Single frames: denoiser, ReferenceNet and guidance encoders (the paper's stage 1)."""
-    return base()
-
-
-def stage2() -> ConfigDict:
-    """Clips of 24 frames: the motion modules alone (the paper's stage 2)."""
-    config = base()
-    config.stage = 2
-    config.trainable = "stage2"
-    config.steps = 20_000
-    config.data.batch_size = 8
-    config.data.image_size = (512, 512)
-    return config
-
-
-def smoke() -> ConfigDict:
-    """A model of 0.7 million parameters, of which stage 1 trains 0.4, on 64x64 pictures, in steps of 8: for CPUs."""
-    config = base()
-    model = ChampConfig(
-        unet=UNetConfig(
-            block_out_channels=(16, 32),
-            layers_per_block=1,
-            attention_levels=(True, False),
-            heads=(2, 2),
-            cross_attention_dim=32,
-            norm_num_groups=8,
-        ),
-        motion=MotionConfig(heads=2),
-        guidance=GuidanceConfig((8, 8, 16, 16), out_channels=16, heads=2, norm_num_groups=8),
-        vae=VAEConfig(block_out_channels=(8, 8, 16, 16), layers_per_block=1, norm_num_groups=8),
-        image_encoder=CLIPVisionConfig(
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            patch_size=32,
-            projection_dim=32,
-        ),
-    )
-    config.model = ConfigDict(model.to_json())
-    config.steps = 20
-    config.data.batch_size = 8
-    config.data.image_size = (64, 64)
-    config.data.margin = 2
-    config.data.frames = 4
-    config.data.stride = 1
-    config.data.workers = 0
-    config.optimizer.learning_rate = 1e-3
-    config.average.decay = 0.9
-    config.dtype = config.frozen_dtype = "float32"
-    config.remat = "none"
-    config.attention = "xla"
-    config.fast_compile = True
-    config.checkpoint.every = 5
-    config.checkpoint.keep_every = 0
-    config.validation.every = 0
-    config.validation.steps = 4
-    config.validation.samples = 2
-    config.log_every = 1
-    return config
+# What each number and name may be. The sizes of `model` are the networks' own to check.
+RULES: dict[str, Rule] = {
+    "stage": Choice(0, 1, 2),
+    "trainable": Choice(*TRAINABLE),
+    "steps": Integer(minimum=1),
+    "seed": Integer(minimum=0, maximum=2**32 - 1),
+    "conditions": Items(Choice(*CONDITIONS), minimum=1, distinct=True),
+    "schedule.betas": Choice(*BETA_SCHEDULES),
+    "schedule.beta_start": Number(above=0, below=1),
+    "schedule.beta_end": Number(above=0, below=1),
+    "schedule.length": Integer(minimum=2, maximum=100_000),
+    "schedule.prediction": Choice(*PREDICTION_TYPES),
+    "schedule.spacing": Choice(*SPACINGS),
+    "data.batch_size": Integer(minimum=1, maximum=2**20),
+    "data.image_size": Items(Integer(minimum=8, maximum=2**14), minimum=2, maximum=2),
+    "data.crop": Choice(*CROPS),
+    "data.resize": Choice(*RESIZES),
+    "data.area": Items(Number(above=0, maximum=1), minimum=2, maximum=2, increasing=True),
+    "data.box_scale": Items(Number(above=0, maximum=100), minimum=2, maximum=2, increasing=True),
+    "data.margin": Integer(minimum=0),
+    "data.frames": Integer(minimum=1, maximum=10_000),
+    "data.stride": Integer(minimum=1, maximum=10_000),
+    "data.workers": Integer(minimum=0, maximum=1024),
+    "data.read_ahead": Integer(minimum=0, maximum=1024),
+    "loss.noise_offset": Number(minimum=0, maximum=10),
+    "loss.snr_gamma": Number(minimum=0, maximum=1e6),
+    "loss.drop_rate": Number(minimum=0, maximum=1),
+    "loss.drop_per": Choice(*DROP_PER),
+    "loss.kl_weight": Number(minimum=0, maximum=1e6),
+    "optimizer.name": Choice(*OPTIMIZERS),
+    "optimizer.learning_rate": Number(minimum=0, maximum=10),
+    "optimizer.b1": Number(minimum=0, below=1),
+    "optimizer.b2": Number(minimum=0, below=1),
+    "optimizer.eps": Number(minimum=1e-30, maximum=1),
+    "optimizer.weight_decay": Number(minimum=0, maximum=10),
+    "optimizer.decayed": Choice(*DECAYED),
+    "optimizer.clip_norm": Number(minimum=0),
+    "optimizer.warmup": Integer(minimum=0),
+    "optimizer.schedule": Choice(*SCHEDULES),
+    "optimizer.final_fraction": Number(minimum=0, maximum=1),
+    "optimizer.accumulate": Integer(minimum=1, maximum=2**20),
+    "optimizer.unroll": Choice(*UNROLL),
+    "average.decay": Number(minimum=0, below=1),
+    "dtype": Choice(*DTYPES),
+    "frozen_dtype": Choice(*DTYPES),
+    "remat": Choice("none", *REMAT_POLICIES),
+    "attention": Choice("auto", "xla"),
+    "mesh.data": Integer(minimum=0, maximum=2**20),
+    "mesh.fsdp": Integer(minimum=1, maximum=2**20),
+    "distributed.processes": Integer(minimum=0, maximum=2**20),
+    "distributed.process": Integer(minimum=-1, maximum=2**20),
+    "distributed.timeout": Number(above=0, maximum=86_400),
+    "checkpoint.every": Integer(minimum=1),
+    "checkpoint.keep": Integer(minimum=1),
+    "checkpoint.keep_every": Integer(minimum=0),
+    "validation.every": Integer(minimum=0),
+    "validation.samples": Integer(minimum=1, maximum=100_000),
+    "validation.steps": Integer(minimum=1, maximum=100_000),
+    "validation.guidance_scale": Number(minimum=0, maximum=100),
+    "validation.fps": Number(above=0, maximum=1000),
+    "nonfinite.in_row": Integer(minimum=1),
+    "nonfinite.total": Integer(minimum=1),
+    "log_every": Integer(minimum=1),
+}
 
 
 def check(config: ConfigDict) -> None:
-    """Raises InputError, naming the field, for values that cannot work or contradict each other."""
-    if config.stage not in (0, 1, 2):
-        raise InputError(f"stage={config.stage}: there are stages 0 (the autoencoder), 1 and 2")
+    """Raises InputError, naming the field, for values that cannot work or contradict each other.
+
+    Everything that can be known without reading data or weights is checked here, before anything is compiled.
+    """
+    _check_fields(config, default_config(), "")
+    check_config(config, RULES)
     if (config.stage == 0) != (config.trainable == "autoencoder"):
         raise InputError(
             f"stage={config.stage}, trainable={config.trainable}: stage 0, and no other, trains autoencoder"
@@ -192,24 +200,51 @@ def check(config: ConfigDict) -> None:
             f"trainable={config.trainable}: trains the image encoder, whose embeddings cannot be cached; "
             "pass --config.data.cached_embeddings=false"
         )
-    for field in ("dtype", "frozen_dtype"):
-        if config[field] not in DTYPES:
-            raise InputError(f"{field}={config[field]}: choose {' or '.join(DTYPES)}")
-    if config.attention not in ("auto", "xla"):
-        raise InputError(f"attention={config.attention}: choose auto or xla")
-    at_least_one = ("steps", "checkpoint.every", "checkpoint.keep", "nonfinite.in_row", "nonfinite.total", "log_every")
-    for field in at_least_one:
-        if _field(config, field) < 1:
-            raise InputError(f"{field}={_field(config, field)}: must be 1 or more")
-    for field in ("checkpoint.keep_every", "validation.every"):
-        if _field(config, field) < 0:
-            raise InputError(f"{field}={_field(config, field)}: must be 0 (never) or more")
-    if config.validation.every and (config.validation.samples < 1 or config.validation.steps < 1):
-        raise InputError("validation.samples and validation.steps: must be 1 or more")
-    if len(config.data.image_size) != 2:
-        raise InputError(f"data.image_size={config.data.image_size}: give width,height")
     if config.stage < 2 and config.init_motion:
         raise InputError(f"init_motion: stage {config.stage} trains no motion modules; give it to stage 2")
+    Schedule.of(schedule_of(config))
+    if config.validation.every and config.validation.steps > config.schedule.length:
+        raise InputError(
+            f"validation.steps={config.validation.steps}: the schedule has {config.schedule.length} timesteps"
+        )
+    if config.model:
+        model_sizes(config)
+
+
+def _check_fields(config: Any, schema: ConfigDict, prefix: str) -> None:
+    """Raises InputError if a config lacks a field, has one that there is not, or one of another kind of value."""
+    if not isinstance(config, ConfigDict):
+        raise InputError(f"{prefix.rstrip('.') or 'config'}: expected a group of fields, got {str(config)[:60]!r}")
+    for name in [*schema, *config]:
+        if name not in config:
+            raise InputError(f"{prefix}{name}: the config has no such field; is it of another command?")
+        if name not in schema:
+            raise InputError(f"{prefix}{name}: unknown field{did_you_mean(name, list(schema))}")
+        value, default = config[name], schema[name]
+        if isinstance(default, ConfigDict) and f"{prefix}{name}" != "model":
+            _check_fields(value, default, f"{prefix}{name}.")
+        elif isinstance(default, bool | str | ConfigDict) and not isinstance(value, type(default)):
+            kind = {bool: "true or false", str: "text"}.get(type(default), "a group of fields")
+            raise InputError(f"{prefix}{name}={str(value)[:60]!r}: expected {kind}")
+
+
+def schedule_of(config: ConfigDict) -> ScheduleConfig:
+    """The noise schedule of a run."""
+    return ScheduleConfig(**config.schedule.to_dict())
+
+
+def model_sizes(config: ConfigDict) -> ChampConfig:
+    """The sizes that `config.model` says; Champ's if it is empty.
+
+    Raises:
+      InputError: a field is missing, unknown, or cannot work; names it.
+    """
+    if not config.model:
+        return ChampConfig()
+    try:
+        return ChampConfig.from_json(config.model.to_dict())
+    except (InputError, AttributeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
+        raise InputError(f"model: {error}") from error
 
 
 def check_size(config: ConfigDict, model: ChampConfig) -> None:
@@ -235,7 +270,3 @@ def tokens(config: ConfigDict, model: ChampConfig) -> list[int]:
     """Pixels of the UNet's levels, finest first."""
     width, height = (side // model.vae.downscale for side in config.data.image_size)
     return [-(-width // 2**level) * -(-height // 2**level) for level in range(model.unet.levels)]
-
-
-def _field(config: ConfigDict, dotted: str) -> float:
-    return functools.reduce(lambda node, name: node[name], dotted.split("."), config)

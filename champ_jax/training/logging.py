@@ -1,9 +1,10 @@
-"""What a run tells: metrics.jsonl, TensorBoard's event files, the progress line."""
+"""What a run logs: metrics.jsonl, TensorBoard's event files, the progress line."""
 
 import io
 import json
 import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from champ_jax.common.files import atomic_path
+from champ_jax.common.files import real_output, write_text
 
 METRICS = "metrics.jsonl"
 
@@ -36,13 +37,11 @@ class Logs:
         self._silent = silent
         if silent:
             return
-        from tensorboardX import SummaryWriter
-
-        path = workdir / METRICS
+        path = real_output(workdir / METRICS, folder=False)
         if path.exists():
             _keep_until(path, start)
         self._file = path.open("a")
-        self._events = SummaryWriter(str(workdir), purge_step=start + 1 if start else None)
+        self._events = _Events(workdir, start)
         self._bar = tqdm(total=steps, initial=start, unit="step", disable=not sys.stderr.isatty(), smoothing=0.1)
         self._plain, self._every, self._steps = not sys.stderr.isatty(), every, steps
         self._first: tuple[float, int] | None = None  # when the step that was compiled for was done, and which
@@ -60,9 +59,8 @@ class Logs:
         line = {"step": step, **{name: _jsonable(value) for name, value in metrics.items()}}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
-        for name, value in line.items():
-            if name != "step" and isinstance(value, int | float):
-                self._events.add_scalar(f"train/{name}", value, step)
+        numbers = {name: value for name, value in line.items() if name != "step" and isinstance(value, int | float)}
+        self._events.add_scalars("train", numbers, step)
         if self._first is None:
             self._first = time.monotonic(), step
         self._bar.update(step - self._bar.n)
@@ -82,26 +80,11 @@ class Logs:
         """Puts validation measures and videos (F, H, W, 3) uint8 into the event file."""
         if self._silent:
             return
-        for name, value in metrics.items():
-            self._events.add_scalar(f"validation/{name}", value, step)
+        self._events.add_scalars("validation", metrics, step)
         for index, video in enumerate(videos):
-            self._add_video(f"validation/{index}", video, step, fps)
-        self._events.flush()
+            self._events.add_video(f"validation/{index}", video, step, fps)
 
-    def _add_video(self, tag: str, video: np.ndarray, step: int, fps: float) -> None:
-        """As an animated GIF, which TensorBoard plays; tensorboardX's own way needs moviepy."""
-        from tensorboardX.proto.summary_pb2 import Summary
-
-        frames = [Image.fromarray(frame) for frame in video]
-        buffer = io.BytesIO()
-        frames[0].save(
-            buffer, "GIF", save_all=True, append_images=frames[1:], duration=max(round(1000 / fps), 20), loop=0
-        )
-        height, width = video.shape[1:3]
-        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=buffer.getvalue())
-        self._events.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
-
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """Prints a line without breaking the progress bar."""
         if self._silent:
             return
@@ -115,17 +98,68 @@ class Logs:
         self._file.close()
 
 
+class _Events:
+    """An event file for TensorBoard, written at once: tensorboardX's own writer has a thread for it, and where that one
+    cannot write, the run waits for ever."""
+
+    def __init__(self, folder: Path, start: int):
+        """Opens FOLDER/events.out.tfevents.*; steps after `start` of earlier files are hidden."""
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import SessionLog
+
+        self._writer = EventsWriter(str(folder / "events"))
+        if start:
+            self._add(start + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def add_scalars(self, group: str, values: Mapping[str, float], step: int) -> None:
+        """Records numbers as GROUP/NAME."""
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        numbers = [Summary.Value(tag=f"{group}/{name}", simple_value=value) for name, value in values.items()]
+        self._add(step, summary=Summary(value=numbers))
+
+    def add_video(self, tag: str, video: np.ndarray, step: int, fps: float) -> None:
+        """Records a video as an animated GIF, which TensorBoard plays; tensorboardX's own way needs moviepy."""
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        frames = [Image.fromarray(frame) for frame in video]
+        buffer = io.BytesIO()
+        frames[0].save(
+            buffer, "GIF", save_all=True, append_images=frames[1:], duration=max(round(1000 / fps), 20), loop=0
+        )
+        height, width = video.shape[1:3]
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=buffer.getvalue())
+        self._add(step, summary=Summary(value=[Summary.Value(tag=tag, image=image)]))
+
+    def _add(self, step: int, **content: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._writer.write_event(Event(step=step, wall_time=time.time(), **content))
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
 def _keep_until(path: Path, step: int) -> None:
-    """Rewrites metrics.jsonl with the whole lines of steps up to `step`."""
-    lines = []
-    for line in path.read_text().splitlines():
+    """Rewrites metrics.jsonl with the whole lines of steps up to `step`.
+
+    A last line that a kill cut off is dropped; other damaged lines are dropped, too, and counted in a warning.
+    """
+    kept, damaged = [], 0
+    lines = path.read_text(errors="replace").splitlines()
+    for number, line in enumerate(lines, 1):
         try:
-            if json.loads(line)["step"] <= step:
-                lines.append(line + "\n")
-        except (ValueError, KeyError):
-            continue  # a line that a kill cut off
-    with atomic_path(path) as temporary:
-        temporary.write_text("".join(lines))
+            taken = json.loads(line)["step"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            taken = None
+        if isinstance(taken, int) and taken <= step:
+            kept.append(line + "\n")
+        elif not isinstance(taken, int) and number < len(lines):
+            damaged += 1
+    if damaged:
+        warnings.warn(f"{path}: {damaged} damaged lines are dropped", stacklevel=2)
+    write_text(path, "".join(kept))
 
 
 def _jsonable(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """The loop of a run: batches in, steps, logs, checkpoints, validation; resumes, and stops without losing anything."""
 
+import contextlib
 import dataclasses
 import json
 import signal
@@ -16,25 +17,28 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from champ_jax.common.errors import InputError
-from champ_jax.common.files import atomic_path
+from champ_jax.common.files import reason, write_json
+from champ_jax.common.locks import hold_folder
 from champ_jax.common.synchronization import SynchronizedJit
 from champ_jax.data.pipeline import Batches
 from champ_jax.diffusion.schedules import Schedule
-from champ_jax.training import checkpoints, initial_state
+from champ_jax.training import checkpoints
 from champ_jax.training.autoencoder import loss_of, moments, scaling_factor
-from champ_jax.training.batches import make_batches
-from champ_jax.training.config import check, check_size
+from champ_jax.training.batches import check_batch, make_batches, shard_batch
+from champ_jax.training.config import DTYPES, check, check_size
+from champ_jax.training.initial_weights import build_network, create_parameters, load_initial
 from champ_jax.training.logging import Logs
 from champ_jax.training.objective import Objective
 from champ_jax.training.optimizer import make_optimizer
 from champ_jax.training.parameters import Network
-from champ_jax.training.sharding import check_batch, make_mesh, shard_batch
+from champ_jax.training.sharding import make_mesh
 from champ_jax.training.sharding_table import sharding_table
-from champ_jax.training.step import StepOptions, TrainState, jit_step, make_step
+from champ_jax.training.state import TrainState, abstract_frozen, abstract_state, create_state, shardings_of
+from champ_jax.training.step import StepOptions, jit_step, make_step
 from champ_jax.training.throughput import Meter, memory_in_use, peak_flops, useful_flops
 from champ_jax.training.validation import Validator
 from champ_jax.weights import work_folder
-from champ_jax.weights.flat import Flat
+from champ_jax.weights.flat import Flat, cast
 
 # What may not differ between a run and its continuation: the state on disk would not fit or not mean the same.
 _FIXED = ("stage", "trainable", "seed", "conditions", "model", "schedule", "optimizer.name", "data.batch_size")
@@ -51,7 +55,8 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
       workdir: the work folder; where it holds a checkpoint the run goes on from it.
 
     Raises:
-      InputError: the config, the data, the weights or the disk do not allow it; says what to mend.
+      InputError: the config, the data, the weights, the disk or another run in the same folder do not allow it; names
+        the field or the file and how to fix it.
     """
     check(config)
     if not config.data.path:
@@ -59,16 +64,21 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
     workdir = Path(workdir)
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
     check_batch(mesh, config.data.batch_size, config.optimizer.accumulate)
-    checkpoints.check_writable(workdir)
+    work_folder.require_own(workdir)
+    # One lock for all processes of a run, which the first holds.
+    lock = hold_folder(workdir) if jax.process_index() == 0 else contextlib.nullcontext()
     try:
-        with jax.set_mesh(mesh), Run(config, workdir, mesh) as run:
-            run.go()
+        with lock, jax.set_mesh(mesh), Run(config, workdir, mesh) as run:
+            run.take_steps()
     except jax.errors.JaxRuntimeError as error:
-        raise _told(error, config) from error
+        raise _explain_memory(error, config) from error
     except OSError as error:
         if checkpoints.disk_trouble(error) is None:
             raise
-        raise InputError(f"{workdir}: cannot be written ({error}); free some space and run again") from error
+        raise InputError(
+            f"{error.filename or workdir}: cannot be written ({reason(error)}); free some space or repair the folder, "
+            "then run the same command again"
+        ) from error
 
 
 class Run:
@@ -78,10 +88,7 @@ class Run:
         self.config, self.workdir, self.mesh = config, workdir, mesh
         self._terminated = False
         self._is_first = jax.process_index() == 0
-        self.checkpoints = checkpoints.Checkpoints(
-            workdir, keep=config.checkpoint.keep, keep_every=config.checkpoint.keep_every
-        )
-        self.network, self.state, self.frozen, self.batches = self._begin()
+        self.network, self.state, self.frozen, self.batches, self.checkpoints = self._begin()
         self.step = int(self.state.step)  # steps taken
         self.logs = Logs(
             workdir, start=self.step, steps=config.steps, every=config.log_every, silent=not self._is_first
@@ -98,9 +105,9 @@ class Run:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._handler is not None:
             signal.signal(signal.SIGTERM, self._handler)
-        self.logs.close()
-        self.batches.close()
-        self.checkpoints.close()
+        with contextlib.ExitStack() as stack:  # each is closed, whatever the others raise
+            for opened in (self.checkpoints, self.batches, self.logs):
+                stack.callback(opened.close)
 
     def _terminate(self, number: int, frame: types.FrameType | None) -> None:
         self._terminated = True
@@ -111,50 +118,58 @@ class Run:
             self._terminated = multihost_utils.reached_preemption_sync_point(self.step)
         return self._terminated
 
-    def _begin(self) -> tuple[Network, TrainState, Flat, Batches]:
-        """From the newest checkpoint, or from the config's initial weights."""
+    def _begin(self) -> tuple[Network, TrainState, Flat, Batches, checkpoints.Checkpoints]:
+        """From the newest checkpoint, or from the config's initial weights. Nothing is written before all is read."""
         config = self.config
         optimizer = make_optimizer(config.optimizer, config.steps)
-        options = StepOptions.of(config)
-        batches = make_batches(config, config.data.path, self.mesh)
-        if self.checkpoints.steps():
+        resumed = bool(work_folder.saved_steps(self.workdir))
+        if resumed:
             _check_continuation(config, self.workdir)
-            network = initial_state.build_network(config, work_folder.read_model(self.workdir)).on(self.mesh)
-            check_size(config, network.config)
-            like, frozen = self._describe(network, optimizer, options)
-            state, progress = self.checkpoints.restore(like)
-            frozen = checkpoints.load_frozen(self.workdir, frozen)
+            model = work_folder.read_model(self.workdir)
+        batches = make_batches(config, config.data.path, self.mesh)
+        if resumed:
+            network = build_network(config, model).on(self.mesh)
+        else:
+            initial = load_initial(config)
+            network = initial.network.on(self.mesh)
+        check_size(config, network.config)
+        store = checkpoints.Checkpoints(
+            self.workdir, keep=config.checkpoint.keep, keep_every=config.checkpoint.keep_every
+        )
+        like = self._describe(network, optimizer)
+        if resumed:
+            state, progress = store.restore(like)
+            frozen = checkpoints.load_frozen(self.workdir, abstract_frozen(network, DTYPES["float32"], self.mesh))
             batches.set_state(progress["data"])
             self._print(f"{self.workdir}: going on from step {progress['step']}")
         else:
-            initial = initial_state.load_initial(config)
-            network = initial.network.on(self.mesh)
-            check_size(config, network.config)
             for note in initial.notes:
                 self._print(note)
-            like, _ = self._describe(network, optimizer, options)
-            state, frozen = initial_state.start(initial, self.workdir, config, optimizer, options, self.mesh)
+            arrays = create_parameters(network, initial.arrays, config.seed, self.mesh)
+            frozen = {name: arrays.pop(name) for name in network.frozen}
+            carried = {name: arrays.pop(name) for name in network.unused} | initial.carried
+            checkpoints.save_initial(self.workdir, initial.model, frozen, carried)
+            state = create_state(arrays, optimizer, like)
+        frozen = cast(frozen, DTYPES[config.frozen_dtype])
         if self._is_first:
-            with atomic_path(self.workdir / work_folder.CONFIG) as path:
-                fields = {name: value for name, value in config.to_dict().items() if name != "distributed"}
-                path.write_text(json.dumps(fields, indent=1) + "\n")
+            fields = {name: value for name, value in config.to_dict().items() if name != "distributed"}
+            write_json(self.workdir / work_folder.CONFIG, fields)
         objective = Objective(Schedule.of(network.config.training), **config.loss.to_dict())
-        step = make_step(network, optimizer, objective, options, loss=loss_of(config.stage))
-        jitted = jit_step(step, initial_state.shardings_of(like), self.mesh, fast_compile=config.fast_compile)
+        step = make_step(network, optimizer, objective, StepOptions.of(config), loss=loss_of(config.stage))
+        jitted = jit_step(step, shardings_of(like), self.mesh, fast_compile=config.fast_compile)
         self._step = SynchronizedJit(jitted)
-        return network, state, frozen, batches
+        return network, state, frozen, batches, store
 
-    def _describe(
-        self, network: Network, optimizer: optax.GradientTransformation, options: StepOptions
-    ) -> tuple[TrainState, Flat]:
-        """State and frozen parameters as shapes with shardings, printed if the config says so."""
-        state = initial_state.abstract_state(network, optimizer, options, self.mesh)
-        frozen = initial_state.abstract_frozen(network, self.config.frozen_dtype, self.mesh)
-        if self.config.print_sharding:
+    def _describe(self, network: Network, optimizer: optax.GradientTransformation) -> TrainState:
+        """The state as shapes with shardings; all arrays are printed if the config says so."""
+        config = self.config
+        state = abstract_state(network, optimizer, self.mesh, averaged=config.average.decay > 0)
+        if config.print_sharding:
+            frozen = abstract_frozen(network, DTYPES[config.frozen_dtype], self.mesh)
             self._print(sharding_table(state, frozen))
-        return state, frozen
+        return state
 
-    def go(self) -> None:
+    def take_steps(self) -> None:
         """Takes the steps that are left."""
         config = self.config
         # Counting takes seconds, and tells nothing where the device's peak is not known.
@@ -210,7 +225,7 @@ class Run:
         if jax.process_index() == 0:
             vae = dataclasses.replace(model.vae, scaling_factor=factor)
             work_folder.write_model(self.workdir, dataclasses.replace(model, vae=vae))
-        self.logs.say(f"scaling_factor {factor:.4f} gives the latents unit variance")
+        self.logs.print_line(f"scaling_factor {factor:.4f} gives the latents unit variance")
 
     def _validate(self) -> None:
         """Samples with the averaged parameters, if there are any; takes nothing from the state."""
@@ -218,7 +233,7 @@ class Run:
         self.validator.write(self.workdir / "samples", self.step, videos)
         self.logs.validation(self.step, measures, videos, self.config.validation.fps)
         words = " ".join(f"{name} {value:.3f}" for name, value in measures.items())
-        self.logs.say(f"validation at step {self.step}: {words}")
+        self.logs.print_line(f"validation at step {self.step}: {words}")
 
     def _record(self, step: int, names: list[str], metrics: Mapping[str, jax.Array], meter: Meter) -> None:
         """Waits for a step and writes its line; stops the run after too many that were not finite."""
@@ -242,7 +257,8 @@ class Run:
             self.skipped_names = []
             return
         self.skipped_names += names
-        self.logs.say(f"step {step}: the loss or a gradient is not finite, skipped; its clips: {', '.join(names)}")
+        clips = ", ".join(names)
+        self.logs.print_line(f"step {step}: the loss or a gradient is not finite, skipped; its clips: {clips}")
         limits = self.config.nonfinite
         if values["skipped_in_row"] >= limits.in_row or values["skipped"] >= limits.total:
             clips = list(dict.fromkeys(self.skipped_names))
@@ -257,13 +273,9 @@ class Run:
 
 def _check_continuation(config: ConfigDict, workdir: Path) -> None:
     """Raises InputError, naming the field, if the run in `workdir` is not the one that `config` describes."""
-    path = workdir / work_folder.CONFIG
-    try:
-        before = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); start another work folder") from error
+    before = work_folder.read_run_config(workdir)
     now = json.loads(json.dumps(config.to_dict()))
-    averaged = [bool(fields["average"]["decay"]) for fields in (before, now)]
+    averaged = [bool(_at(fields, "average.decay")) for fields in (before, now)]
     for field in _FIXED:
         old, new = (_at(fields, field) for fields in (before, now))
         if old != new:
@@ -273,7 +285,7 @@ def _check_continuation(config: ConfigDict, workdir: Path) -> None:
     if averaged[0] != averaged[1]:
         raise InputError(
             f"average.decay={now['average']['decay']}: the run in {workdir} was started with "
-            f"{before['average']['decay']}; an average cannot be begun or dropped on the way"
+            f"{_at(before, 'average.decay')}; an average cannot be begun or dropped on the way"
         )
 
 
@@ -286,13 +298,14 @@ def _of_all_processes(names: list[str]) -> list[str]:
     return [row.tobytes().decode(errors="replace").rstrip() for row in gathered.reshape(-1, _NAME)]
 
 
-def _at(fields: Mapping[str, Any], dotted: str) -> Any:
+def _at(fields: Any, dotted: str) -> Any:
+    """The value of a field; None where a damaged config does not have it."""
     for name in dotted.split("."):
-        fields = fields[name]
+        fields = fields.get(name) if isinstance(fields, Mapping) else None
     return fields
 
 
-def _told(error: Exception, config: ConfigDict) -> Exception:
+def _explain_memory(error: Exception, config: ConfigDict) -> Exception:
     """Out of memory as an InputError that names the settings that lower it; any other error as it is."""
     if "RESOURCE_EXHAUSTED" not in str(error):
         return error

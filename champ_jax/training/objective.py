@@ -1,4 +1,4 @@
-"""What a training step minimises: from a batch and its random draws to the loss (Champ section 3.5).
+"""What a training step minimizes: from a batch and its random draws to the loss (Champ section 3.5).
 
 A batch is `champ_jax.data.pipeline`'s without its names: pictures as bytes, or the cached outputs of the frozen
 networks. Its leading axis is the samples'; F is 1 in stage 1.
@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from champ_jax.common.errors import InputError
 from champ_jax.diffusion.loss import diffusion_loss, min_snr_weights, sample_noise
 from champ_jax.diffusion.schedules import Schedule
+from champ_jax.inference.stages import embed_pictures, encode_pictures, scaled_latents, unit_range
 from champ_jax.models.champ import Champ
-from champ_jax.models.clip import normalize
 
 Batch = dict[str, Any]
 
@@ -115,28 +115,10 @@ def encode(champ: Champ, batch: Batch, draws: Draws) -> tuple[jax.Array, jax.Arr
         mean, deviation = batch["latents_mean"], batch["latents_std"]
         reference_mean, reference_deviation = batch["reference_mean"], batch["reference_std"]
     else:
-        mean, deviation = _posterior(champ, batch["pixels"])
-        reference_mean, reference_deviation = _posterior(champ, batch["reference"])
-    token = batch["embedding"] if "embedding" in batch else embed(champ, batch["clip_pixels"])
+        mean, deviation = encode_pictures(champ.vae, batch["pixels"])
+        reference_mean, reference_deviation = encode_pictures(champ.vae, batch["reference"])
+    token = batch["embedding"] if "embedding" in batch else embed_pictures(champ.image_encoder, batch["clip_pixels"])
     scale = champ.config.vae.scaling_factor
-    latents = scale * (mean + deviation * draws.posterior)
-    reference = scale * (reference_mean + reference_deviation * draws.reference_posterior)
+    latents = scaled_latents(scale, mean, deviation, draws.posterior)
+    reference = scaled_latents(scale, reference_mean, reference_deviation, draws.reference_posterior)
     return latents, reference, token.astype(jnp.float32)
-
-
-def _posterior(champ: Champ, pictures: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and deviation (..., h, w, C) float32 of bytes (..., H, W, 3)."""
-    lead = pictures.shape[:-3]
-    posterior = champ.vae.encode(2 * unit_range(pictures.reshape(-1, *pictures.shape[-3:])) - 1)
-    mean, deviation = (x.astype(jnp.float32) for x in (posterior.mean, jnp.exp(0.5 * posterior.logvar)))
-    return mean.reshape(*lead, *mean.shape[1:]), deviation.reshape(*lead, *mean.shape[1:])
-
-
-def embed(champ: Champ, pictures: jax.Array) -> jax.Array:
-    """CLIP embeddings (B, D) of bytes (B, 224, 224, 3)."""
-    return champ.image_encoder(normalize(pictures))
-
-
-def unit_range(pictures: jax.Array) -> jax.Array:
-    """Bytes as float32 in [0, 1]; floating-point pictures, which are that already, as they are."""
-    return pictures / jnp.float32(255) if pictures.dtype == jnp.uint8 else pictures

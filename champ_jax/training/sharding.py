@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
@@ -63,19 +62,6 @@ def make_mesh(data: int, fsdp: int, devices: Sequence[jax.Device] | None = None)
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 2)
 
 
-def check_batch(mesh: Mesh, batch_size: int, accumulate: int) -> None:
-    """Raises InputError, with the numbers, if a global batch does not spread over the mesh and the pieces."""
-    if batch_size < 1 or accumulate < 1:
-        raise InputError(f"data.batch_size={batch_size}, optimizer.accumulate={accumulate}: both are at least 1")
-    if batch_size % (mesh.size * accumulate):
-        pieces = f" x {accumulate} accumulated pieces" if accumulate > 1 else ""
-        raise InputError(
-            f"data.batch_size={batch_size} is not a multiple of {mesh.size} devices "
-            f"(mesh {mesh.shape['data']} x {mesh.shape['fsdp']}){pieces}; "
-            f"take {-(-batch_size // (mesh.size * accumulate)) * mesh.size * accumulate} or another mesh"
-        )
-
-
 def spec_of(name: str, shape: Sequence[int], mesh: Mesh) -> PartitionSpec:
     """The PartitionSpec of the parameter `name`.
 
@@ -124,8 +110,8 @@ def state_shardings(state: Any, parameters: Mapping[str, Any], mesh: Mesh) -> An
 def gather(x: jax.Array, sharding: NamedSharding, dtype: DTypeLike) -> jax.Array:
     """The whole of a parameter that is stored in pieces, in `dtype`, on every device; its gradient goes back in pieces.
 
-    Said in words to the partitioner, which otherwise has a choice: the batch and the parameters are split over the same
-    axis, and it sometimes gathers the activations, which are larger.
+    Without this the partitioner has a choice, for the batch and the parameters are split over the same axis, and it
+    sometimes gathers the activations, which are larger.
     """
     return jax.lax.with_sharding_constraint(x.astype(dtype), NamedSharding(sharding.mesh, PartitionSpec()))
 
@@ -141,29 +127,3 @@ def _gather_backward(
 
 
 gather.defvjp(_gather_forward, _gather_backward)
-
-
-def own_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
-    """The rows of a global batch that lie on this process's devices, ascending.
-
-    On a TPU slice they need not follow each other: the mesh follows the wires.
-    """
-    places = NamedSharding(mesh, BATCH).addressable_devices_indices_map((batch_size,))
-    return np.sort(np.concatenate([np.arange(batch_size)[index] for index in places.values()]))
-
-
-def shard_batch(batch: Any, mesh: Mesh) -> Any:
-    """Global arrays, split over the mesh, from this process's share of a batch: numpy, leading axis `own_rows`."""
-    sharding = NamedSharding(mesh, BATCH)
-
-    def place(x: np.ndarray) -> jax.Array:
-        size = len(x) * mesh.size // len(sharding.addressable_devices)
-        rows = own_rows(mesh, size)
-
-        def piece(index: tuple[slice, ...]) -> np.ndarray:
-            first = np.searchsorted(rows, index[0].start or 0)
-            return x[first : first + size // mesh.size]
-
-        return jax.make_array_from_callback((size, *x.shape[1:]), sharding, piece)
-
-    return jax.tree.map(lambda x: place(np.asarray(x)), batch)

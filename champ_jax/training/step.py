@@ -1,4 +1,4 @@
-"""The train state and the jitted step: a pure function from (state, frozen parameters, batch) to (state, metrics)."""
+"""The jitted step: a pure function from (state, frozen parameters, batch) to (state, metrics)."""
 
 import dataclasses
 import functools
@@ -15,31 +15,10 @@ from champ_jax.common.errors import InputError
 from champ_jax.models.champ import Champ
 from champ_jax.training.objective import Batch, Draws, Objective, draw, latent_shape, loss
 from champ_jax.training.parameters import Network
+from champ_jax.training.state import TrainState
 from champ_jax.weights.flat import Flat
 
 UNROLL = ("auto", "unroll", "scan")
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class TrainState:
-    """What a step changes; everything else about a run is constant.
-
-    Attributes:
-      step: () int32, steps taken, skipped ones included.
-      params: trained parameters, float32.
-      opt_state: of the optimizer, over `params` only.
-      average: exponential moving average of `params`; {} without one.
-      skipped: () int32, steps skipped because the loss or a gradient was not finite.
-      skipped_in_row: () int32, how many of them came last without a good one between.
-    """
-
-    step: jax.Array
-    params: Flat
-    opt_state: Any
-    average: Flat
-    skipped: jax.Array
-    skipped_in_row: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,19 +46,15 @@ class StepOptions:
         if not 0 <= self.average_decay < 1:
             raise InputError(f"average.decay={self.average_decay}: must lie in 0 ... 1, without 1")
 
+    @property
+    def averaged(self) -> bool:
+        return self.average_decay > 0
+
     @classmethod
     def of(cls, config: ConfigDict, platform: str | None = None) -> "StepOptions":
         """Those of a run."""
         optimizer = config.optimizer
         return cls(config.seed, optimizer.accumulate, optimizer.unroll, config.average.decay, platform)
-
-
-def initial_state(params: Flat, optimizer: optax.GradientTransformation, options: StepOptions) -> TrainState:
-    """The state before the first step; under jax.jit with out_shardings it is born where it belongs."""
-    # Copies: the state is donated to the step, and no buffer may be donated twice.
-    average = jax.tree.map(jnp.copy, params) if options.average_decay else {}
-    zero = jnp.zeros((), jnp.int32)
-    return TrainState(zero, params, optimizer.init(params), average, zero, zero)
 
 
 def make_step(
@@ -167,7 +142,7 @@ def jit_step(
 def fast_compiler_options(platform: str) -> dict[str, Any] | None:
     """XLA's options that compile fastest; None where there are none, on anything but a CPU.
 
-    They leave LLVM's optimisation out: half the compile time (42 s of processor time against 85 for the smoke config)
+    They leave LLVM's optimization out: half the compile time (42 s of processor time against 85 for the smoke config)
     for twice the step's (0.6 s against 0.3). For a few steps of a tiny model.
     """
     if platform == "cpu":

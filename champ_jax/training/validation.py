@@ -21,11 +21,18 @@ from champ_jax.diffusion.samplers import SAMPLERS
 from champ_jax.diffusion.samplers import Path as SamplingPath
 from champ_jax.diffusion.schedules import Schedule
 from champ_jax.evaluation.frames import pairwise
+from champ_jax.inference.stages import (
+    decode_latents,
+    embed_pictures,
+    encode_conditions,
+    picture_latents,
+    read_reference,
+    to_bytes,
+)
 from champ_jax.training.autoencoder import reconstruct
-from champ_jax.training.batches import make_batches
-from champ_jax.training.objective import Batch, embed, unit_range
+from champ_jax.training.batches import make_batches, shard_batch
+from champ_jax.training.objective import Batch
 from champ_jax.training.parameters import Network
-from champ_jax.training.sharding import shard_batch
 from champ_jax.training.step import fast_compiler_options
 from champ_jax.weights.flat import Flat
 
@@ -127,13 +134,13 @@ def make_sampler(
     """
     schedule = Schedule.of(network.config.training)
     path = SamplingPath.of(schedule, steps)
-    scale = network.config.vae.scaling_factor
 
     def sample(trained: Flat, frozen: Flat, batch: Batch, key: jax.Array) -> jax.Array:
         champ = network.merge(trained, frozen)
-        reference = champ.vae.encode(2 * unit_range(batch["reference"]) - 1).mode().astype(jnp.float32) * scale
-        seen = champ.reference(reference, embed(champ, batch["clip_pixels"]))
-        guidance = champ.guide({name: unit_range(pictures) for name, pictures in batch["conditions"].items()})
+        reference = picture_latents(champ.vae, batch["reference"])
+        token = embed_pictures(champ.image_encoder, batch["clip_pixels"])
+        seen = read_reference(champ.reference_unet, champ.denoising_unet, reference, token)
+        guidance = encode_conditions(champ.guidance, batch["conditions"])
         count, frames, height, width, channels = batch["pixels"].shape[0], *guidance.shape[1:4], reference.shape[-1]
         x = jax.random.normal(key, (count, frames, height, width, channels))
         timesteps = jnp.asarray(path.timesteps)
@@ -148,8 +155,6 @@ def make_sampler(
             return x, None
 
         x, _ = jax.lax.scan(denoise, x, jnp.arange(steps))
-        pictures = champ.vae.decode(x.reshape(-1, height, width, channels) / scale).astype(jnp.float32)
-        pictures = jnp.round(255 * jnp.clip(pictures / 2 + 0.5, 0, 1)).astype(jnp.uint8)
-        return pictures.reshape(count, frames, *pictures.shape[1:])
+        return to_bytes(decode_latents(champ.vae, x))
 
     return sample

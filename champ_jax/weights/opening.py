@@ -98,7 +98,7 @@ def _checkpoint(path: Path) -> Weights:
 
 
 def _run(path: Path) -> Weights:
-    snapshot = work_folder.Snapshot.find(path)
+    snapshot = work_folder.RunCheckpoint.find(path)
     return Weights(path, snapshot.model, snapshot.identity, COMPONENTS, {}, {}, {}, lambda names: snapshot.load())
 
 

@@ -21,7 +21,7 @@ from champ_jax.models.functional import Unused
 from champ_jax.models.motion_module import position_table
 from champ_jax.weights.flat import Flat, dotted, from_components, to_components
 from champ_jax.weights.tensor_files import open_tensors
-from champ_jax.weights.work_folder import Snapshot
+from champ_jax.weights.work_folder import RunCheckpoint
 
 
 def pack_run(workdir: str | os.PathLike, path: str | os.PathLike) -> None:
@@ -30,7 +30,7 @@ def pack_run(workdir: str | os.PathLike, path: str | os.PathLike) -> None:
     Raises:
       InputError: no such run, or one without motion modules.
     """
-    snapshot = Snapshot.find(workdir)
+    snapshot = RunCheckpoint.find(workdir)
     if snapshot.model.motion is None:
         raise InputError(f"{workdir}: is no stage-2 run; its model has no motion modules")
     pack(path, snapshot.model, from_components(snapshot.load()))

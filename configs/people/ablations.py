@@ -11,6 +11,30 @@ longer ones. docs/results.md has the figures.
 The paper's other ablation, shape alignment, needs no training: tools/make_drivers.py.
 """
 
-from champ_jax.training.people import ablation as get_config
+from pathlib import Path
+from runpy import run_path
 
-__all__ = ["get_config"]
+from ml_collections import ConfigDict
+
+from champ_jax.common.condition_names import CONDITIONS
+from champ_jax.common.errors import InputError
+
+# The conditions that each ablation leaves.
+ABLATIONS = {
+    "full": CONDITIONS,
+    "without_smpl": ("dwpose",),
+    "without_geometry": ("semantic_map", "dwpose"),
+    "without_skeleton": ("depth", "normal", "semantic_map"),
+    "without_guidance_attention": CONDITIONS,
+}
+
+
+def get_config(name: str) -> ConfigDict:
+    if name not in ABLATIONS:
+        raise InputError(f"ablation {name}: unknown; choose {', '.join(ABLATIONS)}")
+    config = run_path(str(Path(__file__).with_name("stage1.py")))["get_config"]()
+    config.conditions = ABLATIONS[name]
+    config.model.guidance.attention = name != "without_guidance_attention"
+    config.steps = config.validation.every = 1000
+    config.validation.samples = 64
+    return config

@@ -1,5 +1,8 @@
 """What ships: a small model within its size, and people it has not seen, with pictures that belong to their motions."""
 
+from pathlib import Path
+from runpy import run_path
+
 import numpy as np
 import pytest
 
@@ -9,11 +12,11 @@ from champ_jax.common.pictures import read_image
 from champ_jax.common.videos import read_video, video_fps
 from champ_jax.conditions.rendered_motion import render_motion
 from champ_jax.inference import builtin
-from champ_jax.training.people import MODEL
 from champ_jax.weights.flat import from_components
 from champ_jax.weights.opening import open_weights
 from champ_jax.weights.packed import size_of
 
+MODEL = run_path(str(Path(__file__).parents[2] / "configs/people/model.py"))["MODEL"]
 NAMES = sorted(path.name for path in builtin.PEOPLE.iterdir() if path.is_dir())
 
 

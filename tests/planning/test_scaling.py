@@ -4,15 +4,24 @@ import dataclasses
 import re
 
 import jax
+import numpy as np
 import pytest
+from hosts import ROOT
 from training_data import tiny_config
 
 from champ_jax.common.errors import InputError
 from champ_jax.models.network_flops import training_sample_flops
-from champ_jax.planning import compile_ahead, scaling
+from champ_jax.planning import dump, scaling
 from champ_jax.planning.collectives import Collective
-from champ_jax.planning.compile_ahead import Memory, Report
-from champ_jax.training import initial_state, loop
+from champ_jax.planning.report import Memory, Report
+from champ_jax.training import loop
+from champ_jax.training.batches import abstract_batch, check_batch, make_batches, shard_batch
+from champ_jax.training.config import DTYPES
+from champ_jax.training.initial_weights import load_initial
+from champ_jax.training.optimizer import make_optimizer
+from champ_jax.training.sharding import make_mesh
+from champ_jax.training.state import abstract_frozen, abstract_state
+from champ_jax.training.throughput import PEAK_TFLOPS
 
 COLLECTIVES = (
     Collective("all-gather", 4, 10, 4000),
@@ -29,31 +38,53 @@ def config():
 
 @pytest.fixture(scope="module")
 def network(config):
-    return initial_state.load_initial(config).network
+    return load_initial(config).network
 
 
-def test_memory_of_a_device_is_split_by_fsdp_and_not_by_data(config, network):
-    whole, repeated, split = (scaling.estimate(config, network, REPORT, *mesh) for mesh in ((1, 1), (4, 1), (1, 4)))
-    shapes = network.shapes
-    trained = sum(4 * shapes[name].size for name in network.trainable)
-    assert trained * 4 <= whole.state <= trained * 4 + 1000  # parameter, two moments, average; counters
-    assert repeated.state == whole.state
-    assert whole.state / 4 < split.state < 0.3 * whole.state  # biases and norms stay whole
-    assert whole.batch == 4 * split.batch == 4 * repeated.batch
-    assert whole.temporaries == 8 * 1200  # the report's device had one sample
-    assert split.temporaries == 2 * 1200
-    assert split.memory == split.state + split.frozen + split.batch + split.temporaries
+def per_device(tree):
+    """Bytes that arrays of these shapes take on the first device, counted shard by shard."""
+    placed = jax.tree.map(lambda leaf: jax.device_put(np.zeros(leaf.shape, leaf.dtype), leaf.sharding), tree)
+    shards = [shard for leaf in jax.tree.leaves(placed) for shard in leaf.addressable_shards]
+    return sum(shard.data.nbytes for shard in shards if shard.device == jax.devices()[0])
 
 
-def test_traffic_follows_the_rings(config, network):
-    assert scaling.estimate(config, network, REPORT, 1, 1).sent == 0
-    assert scaling.estimate(config, network, REPORT, 8, 1).sent == 2 * 2000 * 7 / 8
-    assert scaling.estimate(config, network, REPORT, 1, 8).sent == (4000 + 2000) * 7 / 8
-    assert scaling.estimate(config, network, REPORT, 2, 4).sent == 6000 * 3 / 4 + 2 * 500 / 2
-    one = scaling.estimate(config, network, REPORT, 2, 4)
-    chip = scaling.Chip(1e9, 1e12, 1e3)
-    assert one.communication_seconds(chip) == one.sent / 2e3
-    assert one.compute_seconds(chip, 0.5) == one.flops / 5e11
+@pytest.mark.parametrize(("data", "fsdp"), [(1, 1), (4, 1), (1, 4), (2, 4)])
+def test_memory_of_a_device_is_what_arrays_on_it_take_and_what_xla_counts(config, network, data, fsdp):
+    mesh = make_mesh(data, fsdp, jax.devices()[: data * fsdp])
+    told = scaling.estimate(config, network, REPORT, data, fsdp)
+    state = abstract_state(network, make_optimizer(config.optimizer, config.steps), mesh, averaged=True)
+    frozen = abstract_frozen(network, DTYPES[config.frozen_dtype], mesh)
+    batch = abstract_batch(config, network.config, mesh)
+    assert (told.state, told.frozen, told.batch) == tuple(map(per_device, (state, frozen, batch)))
+    program = jax.jit(lambda *_: 0, keep_unused=True).lower(state, frozen, batch).compile()
+    counted = program.memory_analysis().argument_size_in_bytes
+    assert told.state + told.frozen + told.batch <= counted <= 1.02 * (told.state + told.frozen + told.batch)
+    assert told.memory == told.state + told.frozen + told.batch + told.temporaries
+
+
+def test_temporaries_grow_with_the_samples_of_a_device(config, network):
+    compiled = scaling.estimate(config, network, REPORT, *REPORT.mesh)
+    assert compiled.temporaries == REPORT.memory.temporaries + REPORT.memory.program
+    whole = scaling.estimate(config, network, REPORT, 1, 1)
+    assert whole.temporaries / whole.samples == compiled.temporaries / compiled.samples
+
+
+def ring(pieces, devices, rounds):
+    """Bytes that a device sends that passes one piece on in each round."""
+    return sum(pieces / devices for _ in range(rounds))
+
+
+@pytest.mark.parametrize(("data", "fsdp"), [(1, 1), (8, 1), (1, 8), (2, 4), (4, 2)])
+def test_traffic_is_what_rings_of_devices_pass_on(config, network, data, fsdp):
+    told = scaling.estimate(config, network, REPORT, data, fsdp)
+    gathered, scattered, everywhere = (one.payload for one in COLLECTIVES)
+    reduced = scattered + everywhere
+    sent = ring(gathered, fsdp, fsdp - 1) + ring(reduced, fsdp, fsdp - 1)  # all-gather, reduce-scatter within a group
+    sent += 2 * ring(reduced / fsdp, data, data - 1)  # all-reduce of what a device keeps, among the groups
+    assert told.sent == pytest.approx(sent)
+    chip = scaling.CHIPS["v5e"]
+    seconds = sent / chip.link / 2  # both ways around at once
+    assert told.communication_seconds(chip) == pytest.approx(seconds)
 
 
 def test_flops_are_the_useful_ones_the_recomputed_ones_and_the_encoders(config, network):
@@ -85,9 +116,6 @@ def test_reports_come_back_as_they_were(tmp_path):
 
 
 def test_abstract_batches_are_those_of_the_pipeline(dataset, network):
-    from champ_jax.training.batches import make_batches
-    from champ_jax.training.sharding import make_mesh, shard_batch
-
     mesh = make_mesh(2, 4)
     for stage in (1, 2):
         config = tiny_config(dataset, stage=stage)
@@ -95,7 +123,7 @@ def test_abstract_batches_are_those_of_the_pipeline(dataset, network):
         batch = next(batches)
         batches.close()
         batch.pop("names")
-        described = compile_ahead.abstract_batch(config, network.config, mesh)
+        described = abstract_batch(config, network.config, mesh)
         same = jax.tree.map(
             lambda a, b: (a.shape, a.dtype, a.sharding) == (b.shape, b.dtype, b.sharding),
             shard_batch(batch, mesh),
@@ -108,7 +136,7 @@ def test_the_sharding_is_printed_before_anything_is_allocated(dataset, tmp_path,
     def allocate(*_):
         raise InputError("now it would begin")
 
-    monkeypatch.setattr(initial_state, "complete", allocate)
+    monkeypatch.setattr(loop, "create_parameters", allocate)
     before = len(jax.live_arrays())
     fields = {"print_sharding": True, "mesh__data": 2, "mesh__fsdp": 4}
     with pytest.raises(InputError, match="now it would begin"):
@@ -140,16 +168,27 @@ allocation 7: size 116462080, color 1, preallocated-temp:
 
 
 def test_buffers_are_read_as_the_compiler_counts_them():
-    memory = compile_ahead.read_buffers(BUFFERS)
+    memory = dump.read_buffers(BUFFERS)
     assert memory == Memory(arguments=1300, outputs=1040, aliased=1000, temporaries=7520, program=0)
     assert memory.total == 1300 + 40 + 7520
 
 
-def test_meshes_are_those_that_the_batch_spreads_over():
-    assert scaling.meshes((1, 2, 3, 8), 8) == [(1, 1), (2, 1), (8, 1), (2, 4), (1, 8)]
+@pytest.mark.parametrize("batch_size", [6, 8, 32])
+def test_meshes_are_those_that_the_batch_spreads_over(batch_size):
+    found = scaling.meshes((1, 2, 3, 8), batch_size)
+    assert len(set(found)) == len(found)
+    assert {data * fsdp for data, fsdp in found} == {n for n in (1, 2, 3, 8) if batch_size % n == 0}
+    for data, fsdp in found:
+        check_batch(make_mesh(data, fsdp, jax.devices()[: data * fsdp]), batch_size, 1)
 
 
-def test_every_chip_has_what_its_data_sheet_says():
-    assert dataclasses.asdict(scaling.CHIPS["v5e"]) == {"memory": 16 * 2**30, "flops": 197e12, "link": 50e9}
-    assert dataclasses.asdict(scaling.CHIPS["v5p"]) == {"memory": 95 * 2**30, "flops": 459e12, "link": 100e9}
-    assert dataclasses.asdict(scaling.CHIPS["v6e"]) == {"memory": 32 * 2**30, "flops": 918e12, "link": 100e9}
+def test_chips_are_those_of_the_documentation_and_of_the_throughput_meter():
+    page = (ROOT / "docs/scaling.md").read_text()
+    rows = re.findall(r"^\| (v\w+) \| (\d+) Gi?B \| (\d+) TFLOP/s \| .*: (\d+) GB/s \|", page, re.MULTILINE)
+    documented = {
+        name: (int(memory) * 2**30, float(peak) * 1e12, float(link) * 1e9) for name, memory, peak, link in rows
+    }
+    assert {name: dataclasses.astuple(chip) for name, chip in scaling.CHIPS.items()} == documented
+    for name, chip in scaling.CHIPS.items():
+        kinds = {flops for kind, flops in PEAK_TFLOPS if f"TPU {name}".startswith(kind)}
+        assert chip.flops / 1e12 in kinds, name

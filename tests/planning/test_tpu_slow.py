@@ -10,8 +10,8 @@ from hosts import ROOT
 from training_data import tiny_config
 
 from champ_jax.planning import scaling
-from champ_jax.planning.compile_ahead import Report
-from champ_jax.training import initial_state
+from champ_jax.planning.report import Report
+from champ_jax.training.initial_weights import load_initial
 
 pytestmark = [
     pytest.mark.slow,
@@ -59,7 +59,7 @@ def test_a_step_compiles_for_a_slice_and_tells_memory_and_collectives(compiled):
     assert "GiB (4 x TPU v5 lite)" in said
     report = Report.load(path)
     assert report.mesh == (2, 2)
-    network = initial_state.load_initial(tiny_config("", data__image_size=(128, 128)), "tpu").network
+    network = load_initial(tiny_config("", data__image_size=(128, 128)), "tpu").network
     told = scaling.estimate(tiny_config("", data__image_size=(128, 128)), network, report, 2, 2)
     # A chip pads small arrays to its tiles; none is repeated that the rules split.
     assert told.state < report.memory.arguments

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from training_data import smoke_config, tiny_config
+from training_data import smoke, smoke_config, tiny_config
 
 from champ_jax.common.errors import InputError
 from champ_jax.diffusion.schedules import Schedule
@@ -18,7 +18,7 @@ from champ_jax.models.champ import Champ, ChampConfig
 from champ_jax.models.initial_values import initialized
 from champ_jax.models.vae import VAE
 from champ_jax.training.autoencoder import reconstruct, reconstruction_loss, scaling_factor
-from champ_jax.training.config import check, smoke
+from champ_jax.training.config import check
 from champ_jax.training.loop import train
 from champ_jax.training.objective import Draws, Objective
 from champ_jax.weights.work_folder import load_for_inference, read_model

@@ -46,7 +46,9 @@ def test_event_file_holds_scalars_and_videos(tmp_path):
 
 def test_the_time_left_leaves_out_what_the_first_step_took(tmp_path, capsys, monkeypatch):
     clock = iter((100.0, 102.0, 104.0))
-    monkeypatch.setattr("champ_jax.training.logging.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(
+        "champ_jax.training.logging.time", SimpleNamespace(monotonic=lambda: next(clock), time=lambda: 0.0)
+    )
     logs = Logs(tmp_path, start=6, steps=100, every=1)
     for step in (7, 8, 9):  # two seconds each after the first
         logs.step(step, {"loss": 0.5}, {})

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from champ_jax.common.errors import InputError
-from champ_jax.training.config import base
+from champ_jax.training.config import default_config
 from champ_jax.training.optimizer import decay_mask, learning_rate_schedule, make_optimizer
 
 
 def settings(**fields):
-    config = base().optimizer
+    config = default_config().optimizer
     config.update(fields)
     return config
 

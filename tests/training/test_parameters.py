@@ -6,10 +6,10 @@ import re
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from training_data import smoke
 
 from champ_jax.common.errors import InputError
 from champ_jax.models.champ import ChampConfig
-from champ_jax.training.config import smoke
 from champ_jax.training.parameters import Network
 from champ_jax.weights.flat import cast, dotted, from_components, path_of, to_components
 

@@ -2,18 +2,20 @@
 
 import json
 from pathlib import Path
+from runpy import run_path
 
 import pytest
 
 from champ_jax.common.cli import parse_config
 from champ_jax.common.errors import InputError
 from champ_jax.models.champ import ChampConfig
-from champ_jax.training import recipe
-from champ_jax.training.config import check, stage1
-from champ_jax.training.people import ABLATIONS, MODEL, ablation
-from champ_jax.training.recipe import VARIANTS, Leg, legs, run
+from champ_jax.training.config import check, default_config
+from tools import recipe
+from tools.recipe import VARIANTS, Leg, legs, run
 
 ROOT = Path(__file__).parents[2]
+MODEL = run_path(str(ROOT / "configs/people/model.py"))["MODEL"]
+ABLATIONS = run_path(str(ROOT / "configs/people/ablations.py"))["ABLATIONS"]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -22,7 +24,7 @@ def test_the_trainings_of_a_recipe_are_good_configs(variant, monkeypatch):
     trainings = [leg for leg in legs(Path("work/x"), VARIANTS[variant], seed=3) if "champ_jax.train" in leg.arguments]
     stages = []
     for leg in trainings:
-        config, options = parse_config(leg.arguments[2:], stage1, options=("workdir",))
+        config, options = parse_config(leg.arguments[2:], default_config, options=("workdir",))
         check(config)
         assert config.seed == 3
         assert options["workdir"] == f"work/x/{leg.name}"
@@ -80,16 +82,16 @@ def test_the_report_has_every_leg_and_figure(tmp_path):
 def test_ablations_leave_out_what_their_names_say(monkeypatch):
     monkeypatch.chdir(ROOT)
     for name, conditions in ABLATIONS.items():
-        config, _ = parse_config([f"--config=configs/people/ablations.py:{name}"], stage1)
+        config, _ = parse_config([f"--config=configs/people/ablations.py:{name}"], default_config)
         assert tuple(config.conditions) == conditions
         assert config.model.guidance.attention == (name != "without_guidance_attention")
     with pytest.raises(InputError, match="ablation x: unknown; choose full"):
-        ablation("x")
+        parse_config(["--config=configs/people/ablations.py:x"], default_config)
 
 
 def test_a_config_file_that_needs_a_name_says_so(monkeypatch):
     monkeypatch.chdir(ROOT)
     with pytest.raises(InputError, match=r"needs a name; write --config=configs/people/ablations.py:NAME"):
-        parse_config(["--config=configs/people/ablations.py"], stage1)
+        parse_config(["--config=configs/people/ablations.py"], default_config)
     with pytest.raises(InputError, match="takes no name"):
-        parse_config(["--config=configs/stage1.py:x"], stage1)
+        parse_config(["--config=configs/stage1.py:x"], default_config)

@@ -1,4 +1,4 @@
-"""Meshes, rules, and where states are born."""
+"""Meshes, rules, and the shardings that states are created with."""
 
 import dataclasses
 import math
@@ -8,24 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from training_data import smoke
 
 from champ_jax.common.errors import InputError
 from champ_jax.models.champ import ChampConfig
-from champ_jax.training import initial_state
-from champ_jax.training.config import base, smoke
+from champ_jax.training.batches import check_batch, own_rows, shard_batch
+from champ_jax.training.config import default_config
 from champ_jax.training.optimizer import make_optimizer
 from champ_jax.training.parameters import Network, SplitParam
-from champ_jax.training.sharding import (
-    AXES,
-    MAX_WHOLE,
-    check_batch,
-    make_mesh,
-    own_rows,
-    parameter_shardings,
-    shard_batch,
-    spec_of,
-)
-from champ_jax.training.step import StepOptions
+from champ_jax.training.sharding import AXES, MAX_WHOLE, make_mesh, parameter_shardings, spec_of
+from champ_jax.training.state import abstract_state
 
 MODEL = dataclasses.replace(ChampConfig.from_json(smoke().model.to_dict()), motion=None)
 
@@ -81,9 +73,9 @@ def test_large_tensors_that_do_not_divide_and_unknown_ones_are_named():
 @pytest.mark.parametrize("name", ["adamw", "adafactor"])
 def test_optimizer_state_lives_where_its_parameters_do(network, name):
     mesh = make_mesh(4, 2)
-    settings = base().optimizer
+    settings = default_config().optimizer
     settings.name = name
-    state = initial_state.abstract_state(network, make_optimizer(settings, 10), StepOptions(average_decay=0.9), mesh)
+    state = abstract_state(network, make_optimizer(settings, 10), mesh, averaged=True)
     specs = {n: spec_of(n, leaf.shape, mesh) for n, leaf in state.params.items()}
     assert {n: leaf.sharding.spec for n, leaf in state.average.items()} == specs
     seen = 0

@@ -6,55 +6,28 @@ import runpy
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from training_data import tiny_model
+from training_runs import write_work_folder
 from weights_trees import read_file
 
 from champ_jax import animate
 from champ_jax.common.errors import InputError
 from champ_jax.common.videos import read_video
 from champ_jax.inference.pipeline import ChampPipeline
-from champ_jax.models.champ import ChampConfig
-from champ_jax.models.initial_values import initial_value
-from champ_jax.training.checkpoints import Checkpoints, save_initial
-from champ_jax.training.parameters import Network
-from champ_jax.training.step import StepOptions, initial_state
 from champ_jax.weights.checkpoint import save_checkpoint
 from champ_jax.weights.flat import to_components
-from champ_jax.weights.work_folder import CHECKPOINTS, MODEL, Snapshot
+from champ_jax.weights.work_folder import CHECKPOINTS, MODEL, RunCheckpoint
 
 ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / "tests" / "golden" / "model" / "pictures"
-
-
-def write_workdir(folder, stage):
-    """What a run of `stage` leaves after step 3; returns its model and, by name, what inference should take."""
-    model = ChampConfig.from_json(tiny_model().to_dict())
-    model = dataclasses.replace(model, motion=model.motion if stage == 2 else None)
-    network = Network.build(model, f"stage{stage}")
-    rng = np.random.default_rng(0)
-    arrays = {name: initial_value(name, shape.shape, 0) for name, shape in network.shapes.items()}
-    params = {name: jnp.asarray(arrays[name]) for name in network.trainable}
-    average = {name: jnp.asarray(x + rng.normal(0, 0.05, x.shape), jnp.float32) for name, x in params.items()}
-    frozen, unused = ({name: jnp.asarray(arrays[name]) for name in names} for names in (network.frozen, network.unused))
-    save_initial(folder, model, frozen, unused)
-    state = initial_state(params, optax.sgd(0.1), StepOptions(average_decay=0.5))
-    state = dataclasses.replace(state, step=jnp.int32(3), average=average)
-    checkpoints = Checkpoints(folder, keep=1, keep_every=0)
-    checkpoints.save(state, seed=0, data={})
-    checkpoints.wait()
-    checkpoints.close()
-    return model, {**arrays, **{name: np.asarray(x) for name, x in average.items()}}
 
 
 @pytest.fixture(scope="module")
 def stage2(tmp_path_factory):
     """(work folder, checkpoint directory with the same weights)."""
     folder = tmp_path_factory.mktemp("stage2")
-    model, arrays = write_workdir(folder / "run", 2)
+    model, arrays = write_work_folder(folder / "run", 2)
     model = dataclasses.replace(model, inference=model.training)
     save_checkpoint(folder / "checkpoint", to_components(arrays), model.to_json())
     return folder / "run", folder / "checkpoint"
@@ -87,9 +60,9 @@ def test_animate_takes_a_stage_2_run(stage2, tmp_path):
     assert np.isfinite(latents).all()
     assert len(list(read_video(tmp_path / "run.mp4"))) == 3
     record = json.loads((tmp_path / "run.json").read_text())
-    assert record["checkpoint"] == Snapshot.find(workdir).identity
+    assert record["checkpoint"] == RunCheckpoint.find(workdir).identity
     assert record["checkpoint"].startswith("step-3-average-")
-    assert Snapshot.find(workdir, average=False).identity != record["checkpoint"]
+    assert RunCheckpoint.find(workdir, average=False).identity != record["checkpoint"]
 
 
 def test_the_pipeline_holds_the_averaged_parameters(stage2):
@@ -100,7 +73,7 @@ def test_the_pipeline_holds_the_averaged_parameters(stage2):
 
 
 def test_stage_1_without_motion_modules_is_refused(tmp_path):
-    write_workdir(tmp_path / "run", 1)
+    write_work_folder(tmp_path / "run", 1)
     with pytest.raises(InputError, match=r"no motion modules \(a stage-1 model\)"):
         run(tmp_path / "run", tmp_path / "out.mp4")
 

@@ -2,22 +2,27 @@
 
 import dataclasses
 import functools
+from pathlib import Path
+from runpy import run_path
 from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from benchmarks.sizes import model_config, random_weights
 from benchmarks.timing import Row, device_peak, measure, program_bytes
 from champ_jax.diffusion.schedules import Schedule
 from champ_jax.models.champ import ChampConfig
 from champ_jax.models.network_flops import training_sample_flops
-from champ_jax.training.config import smoke, stage1, stage2
-from champ_jax.training.initial_state import abstract_frozen, abstract_state, build_network, shardings_of
+from champ_jax.training.batches import shard_batch
+from champ_jax.training.config import DTYPES
+from champ_jax.training.initial_weights import build_network
 from champ_jax.training.objective import Batch, Objective
 from champ_jax.training.optimizer import make_optimizer
-from champ_jax.training.sharding import make_mesh, shard_batch
-from champ_jax.training.step import StepOptions, initial_state, jit_step, make_step
+from champ_jax.training.sharding import make_mesh
+from champ_jax.training.state import abstract_frozen, abstract_state, create_state, shardings_of
+from champ_jax.training.step import StepOptions, jit_step, make_step
 
 # The PyTorch reference on one H100 80 GB (PyTorch 2.11, fp16, fused attention, checkpointing, the frozen networks too):
 # seconds, peak GiB. Stage 1 on 4 samples, stage 2 on one clip of 24 frames.
@@ -44,24 +49,28 @@ def run(model: str, size: int, *, frames: int, dtype: str, remat: str, cached: b
     return rows
 
 
+def _config(name: str) -> ConfigDict:
+    """The config of configs/NAME.py."""
+    return run_path(str(Path(__file__).parents[2] / "configs" / f"{name}.py"))["get_config"]()
+
+
 def _measure(
     model: str, size: int, *, stage: int, samples: int, frames: int, dtype: str, remat: str, cached: bool, repeats: int
 ) -> Row:
     toy = model == "toy"
-    config = stage1() if stage == 1 else stage2()
+    config = _config(f"stage{stage}")
     config.dtype = config.frozen_dtype = dtype
     config.remat = remat
     config.data.batch_size = samples
-    sizes = ChampConfig.from_json(smoke().model.to_dict()) if toy else model_config(model)
+    sizes = ChampConfig.from_json(_config("people/smoke").model.to_dict()) if toy else model_config(model)
     network = build_network(config, sizes)
     optimizer = make_optimizer(config.optimizer, config.steps)
     options = StepOptions(config.seed)
     mesh = make_mesh(1, 1, jax.devices()[:1])
     with jax.set_mesh(mesh):
-        like = abstract_state(network, optimizer, options, mesh)
-        make = functools.partial(initial_state, optimizer=optimizer, options=options)
-        state = jax.jit(make, donate_argnums=0, out_shardings=shardings_of(like))(random_weights(like.params))
-        frozen = random_weights(abstract_frozen(network, config.frozen_dtype, mesh))
+        like = abstract_state(network, optimizer, mesh, averaged=False)
+        state = create_state(random_weights(like.params), optimizer, like)
+        frozen = random_weights(abstract_frozen(network, DTYPES[config.frozen_dtype], mesh))
         batch = shard_batch(_batch(network.config, size, samples, frames, cached), mesh)
         objective = Objective(Schedule.of(network.config.training), **config.loss.to_dict())
         step = make_step(network, optimizer, objective, options)

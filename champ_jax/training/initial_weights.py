@@ -1,28 +1,23 @@
-"""Where a run's parameters come from: random values, a checkpoint, another run's work folder; fresh parts where they
-lack any; and the state as it is born on the mesh."""
+"""A run's first parameters: from a checkpoint or another run's work folder, and initial values for what they lack."""
 
 import dataclasses
-import functools
 from pathlib import Path
 
 import jax
 import numpy as np
-import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from champ_jax.common.errors import InputError
-from champ_jax.models.champ import ChampConfig, ScheduleConfig
+from champ_jax.models.champ import ChampConfig
 from champ_jax.models.initial_values import initial_value
 from champ_jax.models.motion_module import MotionConfig
-from champ_jax.training import checkpoints
-from champ_jax.training.config import DTYPES, kernels
+from champ_jax.training.config import DTYPES, kernels, model_sizes, schedule_of
 from champ_jax.training.parameters import Network
-from champ_jax.training.sharding import parameter_shardings, state_shardings
-from champ_jax.training.step import StepOptions, TrainState, initial_state
+from champ_jax.training.sharding import parameter_shardings
 from champ_jax.weights import work_folder
 from champ_jax.weights.checkpoint import load_checkpoint
-from champ_jax.weights.flat import Flat, cast, from_components
+from champ_jax.weights.flat import Flat, from_components
 
 MOTION = ".motion_modules."
 
@@ -36,7 +31,7 @@ class Initial:
       network: what is trained.
       arrays: values of the network's variables by name, as far as they were given; numpy.
       carried: values by name of what the network does not have and the run's weights will (motion modules in stage 1).
-      notes: what was initialised or left out, in words.
+      notes: what was initialized or left out, in words.
     """
 
     model: ChampConfig
@@ -56,9 +51,9 @@ def load_initial(config: ConfigDict, platform: str | None = None) -> Initial:
     Raises:
       InputError: no such weights, weights that contradict `config.model` or the network; names what.
     """
-    sizes, arrays = _load(config.init, "init") if config.init else (_sizes(config), {})
+    sizes, arrays = _load(config.init, "init") if config.init else (model_sizes(config), {})
     if config.init and config.model:
-        sizes = _agreed(sizes, _sizes(config), config.init)
+        sizes = _reconcile(sizes, model_sizes(config), config.init)
     if config.init_motion:
         motion_sizes, motion = _load(config.init_motion, "init_motion")
         if motion_sizes.motion is None:
@@ -67,11 +62,11 @@ def load_initial(config: ConfigDict, platform: str | None = None) -> Initial:
         arrays |= {name: array for name, array in motion.items() if MOTION in name}
         sizes = dataclasses.replace(sizes, motion=motion_sizes.motion)
     if config.stage == 2 and sizes.motion is None:
-        sizes = dataclasses.replace(sizes, motion=_sizes(config).motion or MotionConfig())
-    schedule = ScheduleConfig(**config.schedule.to_dict())
+        sizes = dataclasses.replace(sizes, motion=model_sizes(config).motion or MotionConfig())
+    schedule = schedule_of(config)
     sizes = dataclasses.replace(sizes, conditions=tuple(config.conditions), inference=schedule, training=schedule)
     network = build_network(config, sizes, platform)
-    arrays, carried, notes = _fit(network, arrays, config.init)
+    arrays, carried, notes = _match(network, arrays, config.init)
     has_motion = config.stage == 2 or any(MOTION in name for name in carried)
     return Initial(sizes if has_motion else network.config, network, arrays, carried, notes)
 
@@ -82,10 +77,6 @@ def build_network(config: ConfigDict, model: ChampConfig, platform: str | None =
         model = dataclasses.replace(model, motion=None)
     chosen = kernels(config, model, platform)
     return Network.build(model, config.trainable, kernels=chosen, remat=config.remat, dtype=DTYPES[config.dtype])
-
-
-def _sizes(config: ConfigDict) -> ChampConfig:
-    return ChampConfig.from_json(config.model.to_dict()) if config.model else ChampConfig()
 
 
 def _load(path: str, field: str) -> tuple[ChampConfig, Flat]:
@@ -100,7 +91,7 @@ def _load(path: str, field: str) -> tuple[ChampConfig, Flat]:
     return model, from_components(components)
 
 
-def _agreed(given: ChampConfig, asked: ChampConfig, path: str) -> ChampConfig:
+def _reconcile(given: ChampConfig, asked: ChampConfig, path: str) -> ChampConfig:
     """The sizes of a checkpoint with what `config.model` may say otherwise: whether the guidance encoders attend.
 
     Raises:
@@ -119,10 +110,10 @@ def _agreed(given: ChampConfig, asked: ChampConfig, path: str) -> ChampConfig:
     return given
 
 
-def _fit(network: Network, arrays: Flat, path: str) -> tuple[Flat, Flat, tuple[str, ...]]:
+def _match(network: Network, arrays: Flat, path: str) -> tuple[Flat, Flat, tuple[str, ...]]:
     """Splits given arrays into the network's and those carried along; checks that only whole parts are missing."""
     if not arrays:
-        return {}, {}, ("all parameters are initialised",)
+        return {}, {}, ("all parameters are initialized",)
     shapes, notes = network.shapes, []
     known = {name: array for name, array in arrays.items() if name in shapes}
     others = {name: array for name, array in arrays.items() if name not in shapes}
@@ -135,7 +126,7 @@ def _fit(network: Network, arrays: Flat, path: str) -> tuple[Flat, Flat, tuple[s
     for part in sorted({_part(name) for name in missing} - given_parts):
         if not (part.startswith("guidance.") or part == "motion modules"):
             raise InputError(f"init={path}: has no {part}")
-        notes.append(f"{part}: not in init={path}, initialised")
+        notes.append(f"{part}: not in init={path}, initialized")
     problems = [f"{name} is missing" for name in missing if _part(name) in given_parts]
     problems += [f"{name} is unexpected" for name in unexpected]
     problems += [
@@ -149,15 +140,16 @@ def _fit(network: Network, arrays: Flat, path: str) -> tuple[Flat, Flat, tuple[s
 
 
 def _part(name: str) -> str:
-    """The part of a model that is given or initialised as a whole, in words."""
+    """The part of a model that is given or initialized as a whole, in words."""
     if MOTION in name:
         return "motion modules"
     names = name.split(".")
     return ".".join(names[:3]) if names[0] == "guidance" else names[0]
 
 
-def complete(network: Network, arrays: Flat, seed: int, mesh: Mesh) -> Flat:
-    """Values for every variable of the network, in place on the mesh: the given ones, fresh ones for the others.
+def create_parameters(network: Network, arrays: Flat, seed: int, mesh: Mesh) -> Flat:
+    """Values for every variable of the network, created with their final shardings: the given ones, and initial values
+    for the others.
 
     Every process has or makes the whole of one array at a time and puts its devices' share of it on them.
     """
@@ -169,53 +161,3 @@ def complete(network: Network, arrays: Flat, seed: int, mesh: Mesh) -> Flat:
         value = np.asarray(value, shape.dtype)
         placed[name] = jax.make_array_from_callback(shape.shape, shardings[name], value.__getitem__)
     return placed
-
-
-def start(
-    initial: Initial,
-    workdir: Path,
-    config: ConfigDict,
-    optimizer: optax.GradientTransformation,
-    options: StepOptions,
-    mesh: Mesh,
-) -> tuple[TrainState, Flat]:
-    """The state before the first step and the frozen parameters, on the mesh; what stays the same goes to disk."""
-    network = initial.network
-    arrays = complete(network, initial.arrays, config.seed, mesh)
-    unused = {name: arrays.pop(name) for name in network.unused}
-    frozen = {name: arrays.pop(name) for name in network.frozen}
-    checkpoints.save_initial(workdir, initial.model, frozen, {**unused, **initial.carried})
-    frozen = cast(frozen, DTYPES[config.frozen_dtype])
-    like = abstract_state(network, optimizer, options, mesh)
-    make = functools.partial(initial_state, optimizer=optimizer, options=options)
-    state = jax.jit(make, donate_argnums=0, out_shardings=shardings_of(like))(arrays)
-    return state, frozen
-
-
-def abstract_state(
-    network: Network, optimizer: optax.GradientTransformation, options: StepOptions, mesh: Mesh
-) -> TrainState:
-    """The train state as jax.ShapeDtypeStructs with their shardings."""
-    shapes = network.shapes
-    params = {name: shapes[name] for name in network.trainable}
-    state = jax.eval_shape(functools.partial(initial_state, optimizer=optimizer, options=options), params)
-    return _placed(state, state_shardings(state, params, mesh))
-
-
-def abstract_frozen(network: Network, dtype: str, mesh: Mesh) -> Flat:
-    """The frozen parameters as jax.ShapeDtypeStructs with their shardings."""
-    shapes = {name: shape for name, shape in network.shapes.items() if name in set(network.frozen)}
-    shapes = jax.eval_shape(lambda arrays: cast(arrays, DTYPES[dtype]), shapes)
-    return _placed(shapes, parameter_shardings(shapes, mesh))
-
-
-def shardings_of(tree: TrainState) -> TrainState:
-    """The shardings of a tree of jax.ShapeDtypeStructs."""
-    return jax.tree.map(lambda leaf: leaf.sharding, tree)
-
-
-def _placed(shapes: Flat | TrainState, shardings: Flat | TrainState) -> Flat | TrainState:
-    def one(leaf: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-    return jax.tree.map(one, shapes, shardings)

@@ -1,0 +1,73 @@
+"""What a step that was compiled ahead of time takes of a device's memory, and what devices send each other."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+from champ_jax.common.errors import InputError
+from champ_jax.common.files import write_json
+from champ_jax.planning.collectives import Collective
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Bytes of one device, as the compiler plans them.
+
+    Attributes:
+      arguments: state, frozen parameters and batch.
+      outputs: the next state and the metrics.
+      aliased: outputs that take the place of arguments (the donated state).
+      temporaries: everything between.
+      program: the program itself; 0 where its machine code was not made.
+    """
+
+    arguments: int
+    outputs: int
+    aliased: int
+    temporaries: int
+    program: int
+
+    @property
+    def total(self) -> int:
+        return self.arguments + self.outputs - self.aliased + self.temporaries + self.program
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """A compiled step.
+
+    Attributes:
+      stage: 1 or 2.
+      devices: kind and number of devices, by name.
+      mesh: its (data, fsdp).
+      batch_size: over all devices.
+      memory: of one device.
+      collectives: of one step and device.
+      complete: whether machine code was made, too.
+      seconds: to trace and compile so far.
+    """
+
+    stage: int
+    devices: str
+    mesh: tuple[int, int]
+    batch_size: int
+    memory: Memory
+    collectives: tuple[Collective, ...]
+    complete: bool
+    seconds: float
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes it as JSON."""
+        write_json(path, dataclasses.asdict(self))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Report":
+        """Reads what `save` wrote; raises InputError if it is something else."""
+        try:
+            fields = json.loads(Path(path).read_text())
+            fields["memory"] = Memory(**fields["memory"])
+            fields["collectives"] = tuple(Collective(**each) for each in fields["collectives"])
+            return cls(**fields | {"mesh": tuple(fields["mesh"])})
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{path}: is no report of tools/compile_for_tpu.py ({error})") from error
