@@ -21,7 +21,7 @@ from champ_jax.models.vae import VAE, VAEConfig
 COMPONENTS = ("vae", "image_encoder", "reference_unet", "denoising_unet", "guidance")
 
 
-_SCHEDULE_RULES = {
+SCHEDULE_RULES = {
     "betas": Choice("linear", "scaled_linear", "cosine"),
     "beta_start": Number(above=0, below=1),
     "beta_end": Number(above=0, below=1),
@@ -59,7 +59,7 @@ class ScheduleConfig:
     spacing: str = "trailing"
 
     def __post_init__(self) -> None:
-        check_fields(self, "schedule", _SCHEDULE_RULES)
+        check_fields(self, "schedule", SCHEDULE_RULES)
         if self.beta_end < self.beta_start:
             raise InputError(f"schedule.beta_end={self.beta_end}: less than schedule.beta_start={self.beta_start}")
         if self.zero_terminal_snr and self.prediction == "epsilon":

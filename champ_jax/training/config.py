@@ -15,9 +15,8 @@ from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.errors import InputError
 from champ_jax.common.ranges import Choice, Integer, Items, Number, Rule, check_config, did_you_mean
 from champ_jax.data.framing import CROPS, RESIZES
-from champ_jax.diffusion.schedules import BETA_SCHEDULES, PREDICTION_TYPES, SPACINGS, Schedule
 from champ_jax.models.attention import recommended_kernels
-from champ_jax.models.champ import ChampConfig, ScheduleConfig
+from champ_jax.models.champ import SCHEDULE_RULES, ChampConfig, ScheduleConfig
 from champ_jax.models.options import REMAT_POLICIES, AttentionKernels
 from champ_jax.training.objective import DROP_PER
 from champ_jax.training.optimizer import DECAYED, OPTIMIZERS, SCHEDULES
@@ -123,12 +122,7 @@ RULES: dict[str, Rule] = {
     "steps": Integer(minimum=1),
     "seed": Integer(minimum=0, maximum=2**32 - 1),
     "conditions": Items(Choice(*CONDITIONS), minimum=1, distinct=True),
-    "schedule.betas": Choice(*BETA_SCHEDULES),
-    "schedule.beta_start": Number(above=0, below=1),
-    "schedule.beta_end": Number(above=0, below=1),
-    "schedule.length": Integer(minimum=2, maximum=100_000),
-    "schedule.prediction": Choice(*PREDICTION_TYPES),
-    "schedule.spacing": Choice(*SPACINGS),
+    **{f"schedule.{name}": rule for name, rule in SCHEDULE_RULES.items()},
     "data.batch_size": Integer(minimum=1, maximum=2**20),
     "data.image_size": Items(Integer(minimum=8, maximum=2**14), minimum=2, maximum=2),
     "data.crop": Choice(*CROPS),
@@ -202,7 +196,7 @@ def check(config: ConfigDict) -> None:
         )
     if config.stage < 2 and config.init_motion:
         raise InputError(f"init_motion: stage {config.stage} trains no motion modules; give it to stage 2")
-    Schedule.of(schedule_of(config))
+    schedule_of(config)
     if config.validation.every and config.validation.steps > config.schedule.length:
         raise InputError(
             f"validation.steps={config.validation.steps}: the schedule has {config.schedule.length} timesteps"
