@@ -21,7 +21,7 @@ import jax
 from benchmarks.timing import Row, machine, table, write_json
 
 from champ_jax.common.cli import Parser, run
-from champ_jax.common.errors import InputError
+from champ_jax.common.ranges import Choice, Integer, Items, Number
 
 SUBJECTS = ("inference", "conditions", "people", "training", "data")
 # Sides of the toy's pictures.
@@ -30,31 +30,41 @@ SECONDS = 10.0  # that the data pipelines are timed for, each
 
 
 def main(argv: Sequence[str]) -> None:
+    on_cpu = jax.default_backend() == "cpu"
+    counts, sides = Integer(minimum=1, maximum=1024), Integer(minimum=8, maximum=8192)
+    remats = Choice("none", "full", "dots", "all_dots")
     parser = Parser(prog="benchmark.py", description=__doc__)
-    parser.add_argument("--what", default="inference", help=f"one or more of {', '.join(SUBJECTS)}, by commas")
-    parser.add_argument("--model", default="full" if jax.default_backend() != "cpu" else "toy", help="full or toy")
-    parser.add_argument("--size", default=None, help="sides of the pictures, by commas (full 512, toy 64 or 128)")
-    parser.add_argument("--frames", type=int, default=24)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance_scale", type=float, default=3.5)
-    parser.add_argument("--batch", type=int, default=1, help="windows in flight")
-    parser.add_argument("--chunk", type=int, default=4, help="frames encoded and decoded at once")
-    parser.add_argument("--dtype", default="bfloat16" if jax.default_backend() != "cpu" else "float32")
-    parser.add_argument("--remat", default="full", help="training: none, full, dots or all_dots")
+    parser.add_argument(
+        "--what",
+        type=Items(Choice(*SUBJECTS), 1),
+        default="inference",
+        help=f"one or more of {', '.join(SUBJECTS)}, by commas",
+    )
+    parser.add_argument("--model", type=Choice("full", "toy"), default="toy" if on_cpu else "full", help="full or toy")
+    parser.add_argument(
+        "--size", type=Items(sides, 1), help="sides of the pictures, by commas (full 512, toy 64 or 128)"
+    )
+    parser.add_argument("--frames", type=Integer(minimum=1, maximum=10_000), default=24)
+    parser.add_argument("--steps", type=Integer(minimum=1, maximum=1000), default=20)
+    parser.add_argument("--guidance_scale", type=Number(minimum=0, maximum=100), default=3.5)
+    parser.add_argument("--batch", type=counts, default=1, help="windows in flight")
+    parser.add_argument("--chunk", type=counts, default=4, help="frames encoded and decoded at once")
+    parser.add_argument("--dtype", type=Choice("float32", "bfloat16"), default="float32" if on_cpu else "bfloat16")
+    parser.add_argument("--remat", type=remats, default="full", help=f"training: {remats}")
     parser.add_argument("--cached", action="store_true", help="training: from cached latents")
     parser.add_argument("--data", default=None, help="data: a dataset; one is made if none is named")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="data: processes (%(default)s)")
-    parser.add_argument("--backend", default="jax", help="of the conditions: jax or pyrender")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--workers", type=counts, default=os.cpu_count(), help="data: processes (%(default)s)")
+    parser.add_argument(
+        "--backend", type=Choice("jax", "pyrender"), default="jax", help="of the conditions: jax or pyrender"
+    )
+    parser.add_argument("--repeats", type=counts, default=5)
     parser.add_argument("--output", default=None, help="a JSON file for settings, machine and rows")
     options = parser.parse_args(argv)
     rows: list[Any] = []
     steps: dict[int, list[Row]] = {}  # measured training steps by size
-    for subject in options.what.split(","):
-        if subject not in SUBJECTS:
-            raise InputError(f"--what={subject}: choose {', '.join(SUBJECTS)}")
+    for subject in options.what:
         default = 512 if options.model == "full" else SIDES[subject]
-        for size in map(int, (options.size or str(default)).split(",")):
+        for size in options.size or (default,):
             print(f"\n{subject}, {size} x {size}", file=sys.stderr)
             measured, text = _measure(subject, size, options, steps.get(size, []))
             rows += measured

@@ -24,6 +24,7 @@ from champ_jax.body.rotations import axis_angle_to_matrix, rotation_about
 from champ_jax.common.cli import Parser, run
 from champ_jax.common.errors import InputError
 from champ_jax.common.files import atomic_path
+from champ_jax.common.ranges import Integer
 
 ANNY_VERSION = "0.6.2"
 
@@ -113,11 +114,11 @@ def main(argv: Sequence[str]) -> None:
     parser = Parser(description=__doc__)
     default = Path(champ_jax.__file__).parent / "assets/open_body/open_body.npz"
     parser.add_argument("--output", type=Path, default=default, help="where the body goes (default: the shipped one)")
-    parser.add_argument("--people", type=int, default=400, help="how many adults to draw")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--people", type=Integer(above=NUM_BETAS, maximum=100_000), default=400, help="how many adults to draw"
+    )
+    parser.add_argument("--seed", type=Integer(minimum=0), default=0)
     options = parser.parse_args(argv)
-    if options.people <= NUM_BETAS:
-        raise InputError(f"--people={options.people}: more than {NUM_BETAS} are needed")
     body = build(draw_people(options.people, options.seed))
     with atomic_path(options.output) as temporary:
         np.savez_compressed(temporary, **body)

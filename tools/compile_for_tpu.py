@@ -23,6 +23,7 @@ from runpy import run_path
 
 from champ_jax.common.cli import parse_config, run
 from champ_jax.common.errors import InputError
+from champ_jax.common.ranges import Choice
 
 UTILISATION = 0.4  # of the peak, assumed in the table of step times
 # What libtpu needs where there is no TPU.
@@ -40,6 +41,8 @@ def main(argv: Sequence[str]) -> None:
     names = ("topology", "report", "program", "machine_code", "scaling")
     config, options = parse_config(argv, _stage2, description=__doc__, options=names)
     check(config)
+    machine_code = options.get("machine_code", "false")
+    Choice("true", "false").check("--machine_code", machine_code)
     if ("topology" in options) == ("scaling" in options):
         raise InputError("give --topology=NAME (v5e:4x4) to compile, or --scaling=REPORT to reckon from a report")
     with config.unlocked():
@@ -55,7 +58,7 @@ def main(argv: Sequence[str]) -> None:
         print(scaling.scaling_table(config, network, Report.load(options["scaling"]), UTILISATION))
         return
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, tpu_devices(options["topology"]))
-    if options.get("machine_code") == "true":
+    if machine_code == "true":
         report, text = compile_step(config, network, mesh)
     else:
         report, text = _plan(argv, config, mesh)

@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from champ_jax.common.cli import Parser, run
 from champ_jax.common.condition_names import CONDITIONS
-from champ_jax.common.errors import InputError
 from champ_jax.common.progress import Progress
+from champ_jax.common.ranges import Integer, Items
 from champ_jax.inference import builtin
 from champ_jax.inference.pipeline import ChampPipeline
 from champ_jax.inference.settings import Settings
@@ -60,14 +60,20 @@ class Watch(Progress):
 def main(argv: Sequence[str]) -> None:
     """Prints the table."""
     parser = Parser(description=__doc__)
-    parser.add_argument("--lengths", default="24,100,400,2000", help="frames of each video")
-    parser.add_argument("--size", type=int, default=64, help="width and height of the pictures")
+    parser.add_argument(
+        "--lengths",
+        type=Items(Integer(minimum=1, maximum=100_000), 1),
+        default="24,100,400,2000",
+        help="frames of each video",
+    )
+    parser.add_argument(
+        "--size",
+        type=Integer(minimum=8, maximum=4096, multiple_of=8),
+        default=64,
+        help="width and height of the pictures",
+    )
     parser.add_argument("--weights", default="", help="weights of any kind; empty: the built-in small model")
     options = parser.parse_args(argv)
-    try:
-        lengths = sorted(int(length) for length in options.lengths.split(","))
-    except ValueError:
-        raise InputError(f"--lengths={options.lengths}: write numbers of frames, separated by commas") from None
     pipeline = ChampPipeline.from_checkpoint(options.weights or builtin.MODEL, devices=jax.local_devices()[:1])
     settings = Settings(width=options.size, height=options.size, steps=1)
     picture = np.zeros((options.size, options.size, 3), np.uint8)
@@ -76,7 +82,7 @@ def main(argv: Sequence[str]) -> None:
     print(f"a frame's latents and guidance: {per_frame / 2**10:.1f} KiB")
     print(f"{'frames':>7} {'arrays MiB':>11} {'largest program MiB':>20} {'growth KiB/frame':>17}")
     before = None
-    for length in lengths:
+    for length in sorted(options.lengths):
         watch = Watch()
         animation = pipeline.animate(picture, Frames(length), settings, progress=watch)
         for _ in animation.decode():

@@ -17,6 +17,7 @@ from champ_jax.common.cli import Parser, run
 from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.files import atomic_path
 from champ_jax.common.pictures import list_images
+from champ_jax.common.ranges import Choice, Integer, Items, Number
 from champ_jax.evaluation.baselines import IMAGES, find_people, write_copies, write_nearest
 
 
@@ -27,9 +28,16 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--weights", help="a checkpoint directory or work folder")
     parser.add_argument("--motions", help="folder of VIDEO.npz to do instead (tools/make_drivers.py)")
     parser.add_argument("--train", help="folder of the training videos: make the baselines")
-    parser.add_argument("--conditions", default=",".join(CONDITIONS), help="(%(default)s)")
-    parser.add_argument("--steps", type=int, default=10, help="denoising steps (%(default)s)")
-    parser.add_argument("--guidance_scale", type=float, default=1.5, help="(%(default)s)")
+    parser.add_argument(
+        "--conditions",
+        type=Items(Choice(*CONDITIONS), 1, distinct=True),
+        default=",".join(CONDITIONS),
+        help="(%(default)s)",
+    )
+    parser.add_argument(
+        "--steps", type=Integer(minimum=1, maximum=1000), default=10, help="denoising steps (%(default)s)"
+    )
+    parser.add_argument("--guidance_scale", type=Number(minimum=0, maximum=100), default=1.5, help="(%(default)s)")
     options = parser.parse_args(argv)
     if (options.weights is None) == (options.train is None):
         parser.error("name either --weights or --train")
@@ -41,7 +49,11 @@ def main(argv: Sequence[str]) -> int:
     jobs = output.with_name(f"{output.name}.jsonl")
     with atomic_path(jobs) as path:
         path.write_text("".join(json.dumps(_job(video, output, options.motions)) + "\n" for video in videos))
-    settings = {"steps": options.steps, "guidance_scale": options.guidance_scale, "conditions": options.conditions}
+    settings = {
+        "steps": options.steps,
+        "guidance_scale": options.guidance_scale,
+        "conditions": ",".join(options.conditions),
+    }
     overrides = [f"--config.{name}={value}" for name, value in settings.items()]
     return animate.main(
         [f"--config.jobs={jobs}", f"--config.weights={options.weights}", "--config.windows.batch=1", *overrides]

@@ -14,6 +14,7 @@ from pathlib import Path
 import recipe
 
 from champ_jax.common.cli import Parser, run
+from champ_jax.common.ranges import Integer, Number
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -22,8 +23,12 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(description=__doc__)
     parser.add_argument("--output", default="work/builtin", help="folder for everything (%(default)s)")
     parser.add_argument("--variant", default="cpu", choices=list(recipe.VARIANTS), help="how much (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the people and the trainings (%(default)s)")
-    parser.add_argument("--minutes", type=float, help="stop after so many; the same command goes on")
+    parser.add_argument(
+        "--seed", type=Integer(minimum=0), default=0, help="of the people and the trainings (%(default)s)"
+    )
+    parser.add_argument(
+        "--minutes", type=Number(above=0, maximum=1e6), help="stop after so many; the same command goes on"
+    )
     parser.add_argument("--until", help="the last leg to run")
     options = parser.parse_args(argv)
     directory = Path(os.path.relpath(options.output, CHECKOUT))

@@ -1,4 +1,4 @@
-"""A function over many items: in processes of this machine, or on an Apache Beam runner where that is too little."""
+"""Applies a function to many items: in processes of this machine, or on a cluster by an Apache Beam runner."""
 
 import json
 import multiprocessing
@@ -28,17 +28,17 @@ def map_items(
     options: Sequence[str] = (),
     scratch: str | os.PathLike | None = None,
 ) -> Iterator[Any]:
-    """Yields function(item) of every item, in the order they are done.
+    """Yields function(item) of every item, in the order in which they are finished.
 
     Args:
-      function: of a module, so that other processes can import it. It writes its outputs itself, whole or not at all,
-        and returns something that JSON can hold.
-      items: such that JSON could hold them.
-      workers: processes; 1 works in this one. Workers end when this process does.
+      function: defined at the top level of a module, so that other processes can import it. It writes its outputs
+        itself, whole or not at all, and returns a value that JSON can represent.
+      items: values that JSON can represent.
+      workers: the number of processes, which end when this process does; 1 works in this process.
       runner: an Apache Beam runner ('DirectRunner', 'DataflowRunner', 'FlinkRunner', ...) to use instead. Its machines
         must have this package and see the same files.
       options: Beam's pipeline options ('--direct_num_workers=2', ...).
-      scratch: a folder that all of Beam's machines see, for the results while they are under way.
+      scratch: a folder that all of Beam's machines see, for results in transit.
 
     Raises:
       InputError: Beam is not installed, or a worker was killed; and whatever `function` raises.
@@ -54,20 +54,20 @@ def map_items(
 
 
 def _map_processes(function: Function, items: Sequence[Any], workers: int) -> Iterator[Any]:
-    # JAX and forked threads do not go together.
+    # A fork would copy JAX without its threads.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, len(items)), context, initializer=end_with_parent, initargs=(os.getpid(),))
     try:
         for future in as_completed([pool.submit(function, item) for item in items]):
             yield future.result()
     except BrokenProcessPool as error:
-        raise InputError("a worker was killed, likely for want of memory; ask for fewer --workers") from error
+        raise InputError("a worker process was killed, probably because memory ran out; use fewer --workers") from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def end_with_parent(parent: int) -> None:
-    """Ends this process soon after its parent died: lest it write behind the back of a new run, or wait for ever."""
+    """Ends this process soon after its parent has died, lest it write beside a new run or wait for ever."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -101,7 +101,7 @@ def _map_beam(
 
 
 def _keep_result(numbered: tuple[int, Any], function: Function, folder: str) -> None:
-    """Beam may run an item twice: the result is written whole, so that either one serves."""
+    """Beam may process an item twice: the result is written atomically, so that either one will do."""
     number, item = numbered
     result = function(item)
     with atomic_path(Path(folder) / f"{number}.json") as path:

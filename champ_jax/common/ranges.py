@@ -28,10 +28,16 @@ LARGEST_INTEGER = 2**31 - 1  # int32, in which JAX counts
 
 @runtime_checkable
 class Rule(Protocol):
-    """What one setting may hold; `str(rule)` says it in words that follow "expected "."""
+    """What one setting may hold; `str(rule)` says it in words that follow "expected ".
+
+    As an argparse type it converts and checks an argument: `add_argument("--fps", type=Number(above=0))`.
+    """
 
     def problem(self, value: Any) -> str | None:
         """The reason why `value` is not allowed, to follow "name=value: "; None if it is allowed."""
+
+    def __call__(self, text: str) -> Any:
+        """The value of an argument; raises argparse.ArgumentTypeError if it is not allowed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,14 +92,12 @@ class Number:
         _check(self, name, value)
 
     def __call__(self, text: str) -> Any:
-        """Converts and checks an argparse argument: `add_argument("--fps", type=Number(above=0))`."""
+        """Converts and checks an argparse argument."""
         try:
             value = self._convert(text)
         except ValueError:
             value = text
-        problem = self.problem(value)
-        if problem:
-            raise argparse.ArgumentTypeError(f"{problem}, got {_shorten(text)}")
+        _check_argument(self, value, text)
         return value
 
     def _is_kind(self, value: Any) -> bool:
@@ -163,6 +167,12 @@ class Choice:
         """Raises InputError, naming the setting `name`, unless `value` is allowed."""
         _check(self, name, value)
 
+    def __call__(self, text: str) -> Any:
+        """Finds an argparse argument among the values."""
+        value = next((value for value in self.values if str(value) == text), text)
+        _check_argument(self, value, text)
+        return value
+
 
 @dataclasses.dataclass(frozen=True)
 class Items:
@@ -211,6 +221,12 @@ class Items:
         """Raises InputError, naming the setting `name`, unless `value` is allowed."""
         _check(self, name, value)
 
+    def __call__(self, text: str) -> Any:
+        """Splits an argparse argument at its commas; each item is converted and checked by the rule."""
+        value = tuple(self.rule(item.strip()) for item in text.split(",")) if text.strip() else ()
+        _check_argument(self, value, text)
+        return value
+
 
 def check_config(config: Mapping[str, Any], rules: Mapping[str, Rule], prefix: str = "--config.") -> None:
     """Checks every field that has a rule.
@@ -256,6 +272,12 @@ def _check(rule: Rule, name: str, value: Any) -> None:
     if reason:
         text = ",".join(map(_shorten, value)) if isinstance(value, (tuple, list)) else value
         raise InputError(f"{name}={_shorten(text)}: {reason}")
+
+
+def _check_argument(rule: Rule, value: Any, text: str) -> None:
+    reason = rule.problem(value)
+    if reason:
+        raise argparse.ArgumentTypeError(f"{reason}, got {_shorten(text)}")
 
 
 def _shorten(value: Any) -> str:

@@ -34,14 +34,14 @@ def test_results_come_from_this_process_or_from_workers():
     assert list(map_items(square, [], workers=2)) == []
 
 
-def test_errors_of_workers_are_told():
+def test_errors_of_workers_are_raised_here():
     with pytest.raises(InputError, match=r"item \d is bad"):
         list(map_items(refuse, [1, 2], workers=2))
-    with pytest.raises(InputError, match="a worker was killed, likely for want of memory"):
+    with pytest.raises(InputError, match="a worker process was killed, probably because memory ran out"):
         list(map_items(killed, [1, 2], workers=2))
 
 
-def test_beam_that_is_missing_is_told(monkeypatch):
+def test_beam_that_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     with pytest.raises(InputError, match=r"--runner=DirectRunner: needs Apache Beam; pip install 'champ_jax\[beam\]'"):
         list(map_items(square, [1], runner="DirectRunner"))

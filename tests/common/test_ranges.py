@@ -51,6 +51,21 @@ def test_an_argument_becomes_a_number_or_an_argparse_error(text):
             assert 0 <= value <= 10
 
 
+def test_arguments_of_choices_and_lists():
+    assert Choice("a", 3)("3") == 3
+    assert Items(Integer(minimum=1))("24, 100") == (24, 100)
+    assert Items(Choice("a", "b"))("") == ()
+    for rule, text, words in (
+        (Choice("jax", "pyrender"), "jaxx", "expected jax or pyrender, did you mean jax?, got jaxx"),
+        (Items(Integer(minimum=1)), "24,x", "expected a whole number of at least 1, got x"),
+        (Items(Integer(minimum=1), 1), "", "expected 1 or more items separated by commas"),
+        (Items(Choice("a", "b"), distinct=True), "a,a", "a stands there twice, got a,a"),
+    ):
+        with pytest.raises(argparse.ArgumentTypeError) as caught:
+            rule(text)
+        assert words in str(caught.value)
+
+
 def test_integers_of_any_length_are_refused_in_one_line():
     for text in ("9" * 400, "9" * 5000, "-" + "9" * 5000):
         with pytest.raises(argparse.ArgumentTypeError) as caught:

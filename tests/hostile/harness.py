@@ -173,6 +173,8 @@ def _digest(path: Path, about: os.stat_result) -> Any:
 
 
 def _status(path: Path) -> int:
+    if path.parent.name == "tools":
+        sys.path.insert(0, str(path.parent))  # as the interpreter does with a script's folder
     try:
         runpy.run_path(str(path), run_name="__main__")
     except SystemExit as error:

@@ -93,6 +93,24 @@ FIELDS = {  # the values of `kinds.NUMBERS` that a field takes
 }
 
 
+TOOLS = {  # numeric options, and the values of `kinds.NUMBERS` that they take
+    "benchmark": {
+        "frames": (),
+        "steps": (),
+        "guidance_scale": ("0",),
+        "batch": (),
+        "chunk": (),
+        "workers": (),
+        "repeats": (),
+        "size": (),
+    },
+    "predict_held_out": {"steps": (), "guidance_scale": ("0",)},
+    "build_open_body": {"people": (), "seed": ("0",)},
+    "train_builtin": {"seed": ("0",), "minutes": ()},
+    "memory_by_length": {"size": (), "lengths": ("1,2",)},
+}
+
+
 def _file_case(name: str, command: str, argument: str, make: kinds.Maker, culprit: str) -> Case:
     option, _, file = argument.partition("=")
     return Case(name, command, lambda folder: [*COMMANDS[command], f"{option}={make(folder / file)}"], culprit)
@@ -113,6 +131,11 @@ def _cases() -> Iterator[Case]:
         for value in [value for value in kinds.NUMBERS if value not in allowed]:
             given = [f"--config.{field}={value}"]
             yield Case(f"{field}={value}", "animate", lambda _, given=given: given, f"--config.{field}")
+    for tool, options in TOOLS.items():
+        for option, allowed in options.items():
+            for value in [value for value in kinds.NUMBERS if value not in allowed]:
+                given = [f"--{option}={value}"]
+                yield Case(f"{tool}-{option}={value}", f"tools/{tool}.py", lambda _, given=given: given, f"--{option}")
     special = {"sparse": kinds.sparse(), "picture": kinds.content(kinds.png()), "npz": kinds.content(kinds.npz())}
     for kind, make in {**kinds.NO_FILE, **kinds.FOREIGN, **special}.items():
         yield _file_case(f"py-{kind}", "animate", "--config=my.py", make, "my.py")
