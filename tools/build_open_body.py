@@ -99,7 +99,7 @@ FACE_POINTS = ("nose", "right_eye", "left_eye", "right_ear", "left_ear")
 
 @dataclasses.dataclass(frozen=True)
 class People:
-    """Adults in anny's own rest pose; metres, y up, facing +z."""
+    """Adults in anny's own rest pose; meters, y up, facing +z."""
 
     vertices: np.ndarray  # (N, V, 3)
     heads: dict[str, np.ndarray]  # bone name -> (N, 3)

@@ -16,8 +16,8 @@ from champ_jax.body.rotations import rotation_about
 from champ_jax.body.smpl import JOINT_NAMES, load_body
 
 IMAGE_SIZE, FPS = (256, 256), 24.0
-_DEPTH = 43.0  # metres: with HMR2's focal length the body is about 0.84 of the picture
-_FLOOR = 0.94  # metres below the middle of the picture
+_DEPTH = 43.0  # meters: with HMR2's focal length the body is about 0.84 of the picture
+_FLOOR = 0.94  # meters below the middle of the picture
 
 
 def wave() -> Motion:

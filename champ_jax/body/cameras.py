@@ -35,7 +35,7 @@ def hmr2_focal(image_size: Array) -> float:
 def weak_perspective_to_translation(
     camera: Array, center: Array, box_size: Array, focal: Array | float, image_size: Array
 ) -> jax.Array:
-    """A crop's weak-perspective camera -> the body's translation in the whole picture's camera, metres.
+    """A crop's weak-perspective camera -> the body's translation in the whole picture's camera, meters.
 
     k = b s + 1e-9; t_z = 2 f / k; t_x += 2 (c_x - W/2) / k; t_y += 2 (c_y - H/2) / k.
 

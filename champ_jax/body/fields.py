@@ -153,7 +153,7 @@ def _shape(source: str, name: str, array: np.ndarray, field: Field, known: dict[
         if size == "frames":
             check_frame_count(source, have)
         elif have > LARGEST_SIZES.get(size, have):
-            raise InputError(f"{source}: {name} tells of {have:,} {size}; at most {LARGEST_SIZES[size]:,} are read")
+            raise InputError(f"{source}: {name} has {have:,} {size}; at most {LARGEST_SIZES[size]:,} are read")
         if size != "*":
             known[size] = have
     return array

@@ -16,7 +16,7 @@ def _extent_and_pelvis(body: BodyModel, betas: jax.Array, rotations: jax.Array) 
 
 
 def lowest_points(body: BodyModel, motion: Motion) -> np.ndarray:
-    """(T,) the camera-frame y of each frame's lowest vertex (y points down) relative to the pelvis joint, metres.
+    """(T,) the camera-frame y of each frame's lowest vertex (y points down) relative to the pelvis joint, meters.
 
     The body's space is not checked: poses mean the same on every body.
     """
@@ -35,10 +35,10 @@ def rest_pelvis(body: BodyModel, betas: np.ndarray) -> np.ndarray:
 
 
 def rest_height(body: BodyModel, betas: np.ndarray) -> float:
-    """How tall the body stands in its rest pose, metres."""
+    """How tall the body stands in its rest pose, meters."""
     return float(np.ptp(rest_vertices(body, betas)[:, 1]))
 
 
 def rest_vertices(body: BodyModel, betas: np.ndarray) -> np.ndarray:
-    """(V, 3) the rest shape, metres."""
+    """(V, 3) the rest shape, meters."""
     return np.asarray(body.v_template) + np.asarray(body.shapedirs) @ np.asarray(betas)

@@ -34,7 +34,7 @@ FIELDS = {
 }
 """What motion.npz holds."""
 
-# Where the pelvis joint lies in each body's mean rest shape, metres. Translations are relative to it.
+# Where the pelvis joint lies in each body's mean rest shape, meters. Translations are relative to it.
 MEAN_PELVIS = {"smpl": (-0.0018, -0.2233, 0.0282), "smplx": (0.0031, -0.3514, 0.0120), "open": (0.0, 0.0, 0.0)}
 
 
@@ -42,13 +42,13 @@ MEAN_PELVIS = {"smpl": (-0.0018, -0.2233, 0.0282), "smplx": (0.0031, -0.3514, 0.
 class Motion:
     """One person's motion in front of one camera. Arrays are NumPy, float32 unless stated.
 
-    A point of the body in the camera's frame (x right, y down, z forward, metres) is
+    A point of the body in the camera's frame (x right, y down, z forward, meters) is
     SMPL(betas, rotations) + translation; upright and facing the camera, the root is about rot_x(pi).
 
     Attributes:
       rotations: (T, 24, 3, 3) each joint relative to its parent, the root relative to the camera.
       betas: (10,) shape, in the space `body`.
-      translation: (T, 3) metres.
+      translation: (T, 3) meters.
       focal: (T,) px.
       image_size: (2,) int32 [W, H] px.
       fps: frames per second.
@@ -220,7 +220,7 @@ def camera_points(body: BodyModel, motion: Motion) -> tuple[jax.Array, jax.Array
     """Poses the body and puts it before the camera.
 
     Returns:
-      vertices (T, V, 3) and joints (T, 24, 3), metres, camera frame. Compiled once per number of frames: cut long
+      vertices (T, V, 3) and joints (T, 24, 3), meters, camera frame. Compiled once per number of frames: cut long
       motions into equal pieces.
 
     Raises:

@@ -19,11 +19,11 @@ STRENGTH = Number(minimum=0, maximum=50)
 def smooth(motion: Motion, strength: float) -> Motion:
     """Smooths rotations, translation and key points with a Gaussian of standard deviation `strength` frames.
 
-    Repeated symmetric steps between neighbouring frames, R <- R exp(w log(R^T R_before) + w log(R^T R_after)), whose
+    Repeated symmetric steps between neighboring frames, R <- R exp(w log(R^T R_before) + w log(R^T R_after)), whose
     variances add up: a heat flow on SO(3) with no delay, exact however far the whole motion turns as long as it turns
     less than half round between two frames. A motion of constant velocity, and the first and last frame, do not
     change. Runs of valid frames are smoothed apart; invalid frames stay as they are. Rotations come out as rotations
-    (nearest in the Frobenius norm) even if they went in rounded. Key points smooth among the neighbours that are
+    (nearest in the Frobenius norm) even if they went in rounded. Key points smooth among the neighbors that are
     visible (score above 0.3); scores stay.
 
     Raises:
@@ -32,7 +32,7 @@ def smooth(motion: Motion, strength: float) -> Motion:
     STRENGTH.check("smooth", strength)
     if strength == 0:
         return motion
-    # A step with weight w on each neighbour has variance 2 w; w <= 1/4 keeps it a low pass at every frequency.
+    # A step with weight w on each neighbor has variance 2 w; w <= 1/4 keeps it a low pass at every frequency.
     steps = max(1, math.ceil(2 * strength**2))
     weight = strength**2 / (2 * steps)
     rotations = motion.rotations.astype(np.float64)
@@ -64,7 +64,7 @@ def _flow_rotations(rotations: np.ndarray, steps: int, weight: float) -> np.ndar
 
 
 def _flow_points(points: np.ndarray, visible: np.ndarray, steps: int, weight: float) -> np.ndarray:
-    """Points (T, ..., C) with visibility (T, ...): a step moves a point only between two visible neighbours."""
+    """Points (T, ..., C) with visibility (T, ...): a step moves a point only between two visible neighbors."""
     inner = weight * (visible[:-2] & visible[1:-1] & visible[2:])[..., None]
     for _ in range(steps):
         points = points.copy()

@@ -67,11 +67,11 @@ _FACE_ORDER = ("nose", "right_eye", "left_eye", "right_ear", "left_ear")
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class BodyModel:
-    """A body in SMPL's form; metres, y up, facing +z in the rest pose (a T-pose). A pytree of arrays.
+    """A body in SMPL's form; meters, y up, facing +z in the rest pose (a T-pose). A pytree of arrays.
 
     Attributes:
       v_template: (V, 3) rest shape.
-      shapedirs: (V, 3, 10) shape directions, metres per unit of beta.
+      shapedirs: (V, 3, 10) shape directions, meters per unit of beta.
       posedirs: (V, 3, 207) pose correctives, or (V, 3, 0) for a body without them (the open body).
       J_regressor: (24, V) joints from rest vertices.
       weights: (V, 24) skinning weights, each row sums to 1.
@@ -120,7 +120,7 @@ def load_body(path: str | os.PathLike | None = None) -> BodyModel:
 
 
 def rest_joints(body: BodyModel, betas: jax.Array) -> jax.Array:
-    """Joints (..., 24, 3) of the rest pose for shapes `betas` (..., 10), metres."""
+    """Joints (..., 24, 3) of the rest pose for shapes `betas` (..., 10), meters."""
     return _regress(body, _shaped(body, jnp.asarray(betas)))
 
 
@@ -133,7 +133,7 @@ def smpl(body: BodyModel, betas: jax.Array, rotations: jax.Array) -> tuple[jax.A
         turns about the pelvis joint, as in the `smplx` package.
 
     Returns:
-      vertices (..., V, 3) and joints (..., 24, 3), metres, without any translation.
+      vertices (..., V, 3) and joints (..., 24, 3), meters, without any translation.
     """
     betas, rotations = jnp.asarray(betas), jnp.asarray(rotations)
     shaped = _shaped(body, betas)

@@ -23,11 +23,11 @@ def body_skeleton(
     """Whole-body key points of posed bodies.
 
     Body points are the body's own. The driver's face moves with the head (a similarity fitted to nose, eyes and ears),
-    each hand with its wrist (placed at the wrist, turned and scaled as the forearm); where the head or forearm tells
+    each hand with its wrist (placed at the wrist, turned and scaled as the forearm); where the head or forearm says
     too little, they are scaled as the whole body and not turned. Feet get score 0: they are never drawn.
 
     Args:
-      points: (T, 18, 3) body points in OpenPose's order, metres, camera space.
+      points: (T, 18, 3) body points in OpenPose's order, meters, camera space.
       focal: (T,) px.
       image_size: (2,) [W, H].
       driver: (T, 134, 3) the driver's own key points (x, y, score; px), which `points` may lie elsewhere than.

@@ -1,8 +1,8 @@
-"""The colours of the semantic map: entry 10 * j of OpenCV's VIRIDIS colour map for SMPL joint j."""
+"""The colors of the semantic map: entry 10 * j of OpenCV's VIRIDIS color map for SMPL joint j."""
 
 import numpy as np
 
-# sRGB bytes; a vertex takes the colour of the joint with its largest skinning weight.
+# sRGB bytes; a vertex takes the color of the joint with its largest skinning weight.
 PART_COLORS = np.array(
     [
         (68, 1, 84),  # 0 pelvis

@@ -76,7 +76,7 @@ def thick_lines(starts: np.ndarray, ends: np.ndarray, size: Size) -> Pixels:
 
 
 def discs(centers: np.ndarray, radius: int, size: Size) -> Pixels:
-    """Filled discs of radius 1, 3 or 4 at integer centres (N, 2)."""
+    """Filled discs of radius 1, 3 or 4 at integer centers (N, 2)."""
     width, height = size
     x, y = np.moveaxis(np.asarray(centers, np.int64)[:, None] + _DISCS[radius], -1, 0)
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)

@@ -34,14 +34,14 @@ def render(
     backend: str = "jax",
     maps: Sequence[str] = MAPS,
 ) -> dict[str, np.ndarray]:
-    """Draws the condition maps of a mesh that moves in front of a camera at the picture's centre.
+    """Draws the condition maps of a mesh that moves in front of a camera at the picture's center.
 
-    Pixel (i, j) is sampled once at its centre. Depth runs from 255 at a frame's nearest visible pixel to 0 at its
+    Pixel (i, j) is sampled once at its center. Depth runs from 255 at a frame's nearest visible pixel to 0 at its
     farthest; normals are R = (1 + n_x)/2, G = (1 - n_y)/2, B = (1 - n_z)/2 in camera axes, from angle-weighted vertex
-    normals; the semantic map interpolates the colours of the vertices' parts in linear light.
+    normals; the semantic map interpolates the colors of the vertices' parts in linear light.
 
     Args:
-      vertices: (T, V, 3) metres, camera space (x right, y down, z forward).
+      vertices: (T, V, 3) meters, camera space (x right, y down, z forward).
       faces: (M, 3) integers.
       parts: (V,) SMPL joint of each vertex, 0..23.
       focal: px; one number, one a frame (T,), or one along each axis (T, 2).
@@ -88,7 +88,7 @@ class MapRenderer:
         Items(Choice(*MAPS)).check("maps", tuple(maps))
         Choice(*BACKENDS).check("backend", backend)
         self.maps = tuple(maps)
-        self._drawn = tuple(name for name in MAPS if name in maps or name == "mask")  # the mask tells empty frames
+        self._drawn = tuple(name for name in MAPS if name in maps or name == "mask")  # the mask shows empty frames
         self._faces = faces
         self._mesh = jax.device_put(
             (self._faces, LINEAR_PART_COLORS[parts], np.float32(np.bincount(faces.ravel()).max()))

@@ -1,7 +1,7 @@
 """The depth, normal and semantic maps and the mask of one frame, by the formulas Champ's weights were trained on.
 
 The training maps came from Blender Cycles (one sample, camera axes x right, y down, z forward); its ordered dither
-adds 0.42 levels on average to the two colour maps, which `_COLOR_OFFSET` keeps.
+adds 0.42 levels on average to the two color maps, which `_COLOR_OFFSET` keeps.
 """
 
 import math
@@ -69,10 +69,10 @@ def draw_maps(
     """Draws the maps of a batch of frames of one mesh.
 
     Args:
-      vertices: (B, V, 3) float32 metres, camera space.
+      vertices: (B, V, 3) float32 meters, camera space.
       focal: (B, 2) px, along x and y.
       faces: (M, 3) int32.
-      colors: (V, 3) part colours in linear light.
+      colors: (V, 3) part colors in linear light.
       valence: see `vertex_normals`.
       image_size: (W, H).
       maps: which of `MAPS` to draw.

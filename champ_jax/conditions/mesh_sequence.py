@@ -25,7 +25,7 @@ FIELDS = {
 
 @dataclasses.dataclass(frozen=True)
 class MeshSequence:
-    """A moving mesh; points in camera space (metres, x right, y down, z forward) are vertices + translation.
+    """A moving mesh; points in camera space (meters, x right, y down, z forward) are vertices + translation.
 
     Attributes:
       vertices: (T, V, 3).

@@ -5,20 +5,29 @@ Frames are read when they are asked for, so a folder of any length costs the mem
 
 import hashlib
 import os
-import re
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from champ_jax.body.aspect import fit_picture
-from champ_jax.common.condition_names import CONDITIONS, MASKED
+from champ_jax.body.fields import FPS
+from champ_jax.common.condition_names import CONDITIONS, MASK, MASKED
 from champ_jax.common.errors import InputError
-from champ_jax.common.pictures import check_image, list_images, read_image, resize_image
+from champ_jax.common.files import find_type, read_json, require_folder
+from champ_jax.common.pictures import check_image, read_image, resize_image
+from champ_jax.conditions.frame_files import gap_note, index_frames, mask_threshold, natural_key, parse_frames
+from champ_jax.conditions.semantic_colors import semantic_complaint
 
-_NAMED = 8  # how many missing frames a message spells out
+RECORD = "render.json"
+"""The file in a motion folder that says of what the pictures are."""
+
+_BLACK = 16  # gray levels up to which a pixel of a lossy picture is black
+_LEAST_KEPT = 0.1  # share of a body's semantic map that a mask of that body keeps at the very least
+_BACKGROUND = 0.9  # share of a semantic map that is drawn where its background is, too
 
 
 class MotionFolder:
@@ -28,10 +37,8 @@ class MotionFolder:
       conditions: the names read, in the order asked for.
       names: the frames' names, sorted, after `frames` was applied.
       image_size: (width, height) of the first frame's first condition.
-      fps: None, as a folder does not say.
+      fps: frames per second that the folder's record says, or None.
     """
-
-    fps = None
 
     def __init__(
         self,
@@ -56,16 +63,16 @@ class MotionFolder:
         """
         self.folder = Path(folder)
         self.conditions = tuple(conditions)
-        if not self.folder.is_dir():
-            raise InputError(f"{self.folder}: no such motion folder")
-        kinds = [*self.conditions, *(["mask"] if MASKED in self.conditions else [])]
+        require_folder(folder)
+        kinds = [*self.conditions, *([MASK] if MASKED in self.conditions else [])]
         self._files = index_frames(self.folder, kinds)
         names = sorted(self._files[kinds[0]], key=natural_key)
         note = gap_note(names)
         if note:
             warnings.warn(f"{self.folder}: {note}", stacklevel=2)
         self.names = [names[i] for i in parse_frames(frames, len(names), str(self.folder))]
-        self.image_size = check_picture(self._files[kinds[0]][self.names[0]])
+        self.image_size = check_image(self._files[kinds[0]][self.names[0]])
+        self.fps = read_record(self.folder).get("fps")
         self._picture_size, self._fit = picture_size, fit
 
     def __len__(self) -> int:
@@ -87,30 +94,57 @@ class MotionFolder:
         return total.hexdigest()
 
     def check(self) -> None:
-        """Opens every picture that will be read, and looks at the colours of some semantic maps.
+        """Opens every picture that will be read, and looks whether the semantic maps are what Champ expects.
 
-        PNG files are checked by their checksums; others are decoded, one at a time.
+        Masks, semantic maps and all that is no PNG file are decoded, one a thread; PNG files are checked by their sums.
 
         Raises:
-          InputError: names the first broken picture.
+          InputError: names the first broken picture, or says that the masks leave nothing of any semantic map.
 
         Warns:
-          UserWarning: a semantic map is not drawn in Champ's colours.
+          UserWarning: a semantic map is not drawn in Champ's colors, or the masks leave nothing of some.
         """
         with ThreadPoolExecutor() as pool:
             files = (files[name] for files in self._files.values() for name in self.names)
-            for _ in pool.map(check_picture, files):
+            for _ in pool.map(check_image, files):
                 pass
         if MASKED in self.conditions:
-            from champ_jax.conditions.semantic_colors import semantic_complaint  # brings JAX, which readers do without
+            self._check_masks()
+            self._check_colors()
 
-            for name in dict.fromkeys((self.names[0], self.names[len(self.names) // 2])):
-                path = self._files[MASKED][name]
-                image = read_image(path)
-                complaint = semantic_complaint(image, self._mask(name, image.shape[:2]))
-                if complaint:
-                    warnings.warn(f"{path} {complaint}", stacklevel=2)
-                    break
+    def _check_masks(self) -> None:
+        """Finds black, inverted and foreign masks: those that take the body out of its semantic map."""
+        with ThreadPoolExecutor() as pool:
+            kept = list(pool.map(self._share_kept, self.names))
+        emptied = [name for name, share in zip(self.names, kept) if share < _LEAST_KEPT]
+        if not emptied:
+            return
+        first = self._files[MASK][emptied[0]]
+        message = (
+            f"{first}: keeps {kept[self.names.index(emptied[0])]:.0%} of the body in "
+            f"{self._files[MASKED][emptied[0]]}{f', and so in {len(emptied) - 1} more frames' * (len(emptied) > 1)}; "
+            "the mask is black, inverted or of another frame: it must be white where the body is"
+        )
+        if len(emptied) == len(self.names):
+            raise InputError(message)
+        warnings.warn(message, stacklevel=3)
+
+    def _share_kept(self, name: str) -> float:
+        """How much of a semantic map's body lies in the mask."""
+        image = read_image(self._files[MASKED][name]).max(axis=2) > _BLACK
+        mask = self._mask(name, image.shape)
+        if not image.any() or (image.mean() > _BACKGROUND and mask.any()):  # nobody there, or a map with a background
+            return 1.0
+        return float(np.count_nonzero(image & mask) / np.count_nonzero(image))
+
+    def _check_colors(self) -> None:
+        for name in dict.fromkeys((self.names[0], self.names[len(self.names) // 2])):
+            path = self._files[MASKED][name]
+            image = read_image(path)
+            complaint = semantic_complaint(image, self._mask(name, image.shape[:2]))
+            if complaint:
+                warnings.warn(f"{path} {complaint}", stacklevel=3)
+                break
 
     def read(self, start: int, stop: int, size: tuple[int, int] | None = None) -> dict[str, np.ndarray]:
         """Frames start..stop of every condition, {condition: (stop - start, height, width, 3) uint8}.
@@ -147,94 +181,25 @@ class MotionFolder:
 
     def _mask(self, name: str, shape: tuple[int, int]) -> np.ndarray:
         """(H, W) bool, resized to `shape` if need be."""
-        path = self._files["mask"][name]
+        path = self._files[MASK][name]
         mask = read_image(path, "L")
         if mask.shape != shape:
             mask = resize_image(mask, shape[::-1], "nearest")
         return mask > mask_threshold(path.suffix.lower() == ".png")
 
 
-def index_frames(folder: Path, kinds: Sequence[str]) -> dict[str, dict[str, Path]]:
-    """{kind: {frame name: file}} of a folder that holds a folder of pictures for every kind.
+def read_record(folder: Path) -> dict[str, Any]:
+    """What `render.json` says of a folder's pictures; {} where this program did not draw them.
 
-    Raises:
-      InputError: a kind or a frame is missing (named), or a frame has two files.
+    Returns:
+      fingerprint: a hash of everything that the pixels depend on; frames; image_size [width, height]; conditions; fps.
     """
-    there = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    for kind in kinds:
-        if kind not in there:
-            reason = " (semantic maps are masked with it)" if kind == "mask" else ""
-            mend = f"render it, or leave {MASKED if kind == 'mask' else kind} out of the conditions"
-            if kind == "images":
-                mend = "put the frames of the video there"
-            raise InputError(f"{folder}: has no {kind}/{reason}, it has {', '.join(there) or 'no folders'}; {mend}")
-    files: dict[str, dict[str, Path]] = {}
-    for kind in kinds:
-        files[kind] = {}
-        for path in list_images(folder / kind):
-            if path.stem in files[kind]:
-                raise InputError(f"{path}: {files[kind][path.stem].name} is the same frame; keep one of them")
-            files[kind][path.stem] = path
-        if not files[kind]:
-            raise InputError(f"{folder / kind}: holds no pictures (PNG, JPEG or WebP)")
-    every = sorted(set().union(*files.values()), key=natural_key)
-    missing = [f"{kind}/{name}" for name in every for kind in kinds if name not in files[kind]]
-    if missing:
-        more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
-        counts = ", ".join(f"{len(files[kind])} {kind}" for kind in kinds)
-        raise InputError(
-            f"{folder}: missing {', '.join(missing[:_NAMED])}{more} ({counts}); "
-            "render these frames, or remove their other pictures"
-        )
-    return files
-
-
-def parse_frames(frames: str | None, count: int, source: str) -> range:
-    """The frame positions that 'a:b' (or 'a:b:step') takes of `count` frames, as a Python slice does.
-
-    Raises:
-      InputError: not a slice, an empty one, or one that reaches outside of the frames; `source` is named.
-    """
-    if not frames:
-        return range(count)
-    if not re.fullmatch(r"\s*(-?\d+)?\s*:\s*(-?\d+)?\s*(:\s*\d*\s*)?", frames):
-        raise InputError(f"frames={frames}: not a range of frames; write a:b, for example 0:100")
-    start, stop, step = ([int(part) if part.strip() else None for part in frames.split(":")] + [None])[:3]
-    for bound in (start, stop):
-        if bound is not None and not -count <= bound <= count:
-            raise InputError(f"frames={frames}: {source} has {count} frames; stay within 0:{count}")
-    if step == 0:
-        raise InputError(f"frames={frames}: the step must be 1 or more")
-    taken = range(count)[slice(start, stop, step)]
-    if not taken:
-        raise InputError(f"frames={frames}: takes none of the {count} frames of {source}")
-    return taken
-
-
-def natural_key(name: str) -> list[tuple[int, int | str]]:
-    """Sorts 2 before 10; zero-padded names sort as they do by letters."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
-
-
-def mask_threshold(lossless: bool) -> int:
-    """The grey value above which a mask's pixel is of the body; lossy files have no exact 0."""
-    return 0 if lossless else 127
-
-
-check_picture = check_image
-
-
-def gap_note(names: Sequence[str]) -> str | None:
-    """Tells where the frames' numbers have holes; None if there are none. An even stride is taken as meant."""
-    if not all(name.isdigit() for name in names) or len(names) < 3:
-        return None
-    numbers = [int(name) for name in names]
-    steps = np.diff(numbers)
-    holes = np.flatnonzero(steps > steps.min())
-    if not len(holes):
-        return None
-    first = holes[0]
-    return (
-        f"frame numbers jump from {names[first]} to {names[first + 1]}"
-        f"{f' and at {len(holes) - 1} more places' if len(holes) > 1 else ''}; they are taken as neighbours"
-    )
+    path = folder / RECORD
+    if find_type(path) is None:
+        return {}
+    record = read_json(path)
+    if not isinstance(record, dict):
+        raise InputError(f"{path}: is no record of a motion folder; remove it")
+    if record.get("fps") is not None:
+        FPS.check(f"{path}: fps", record["fps"])
+    return record

@@ -10,15 +10,15 @@ from PIL import Image
 from tqdm import tqdm
 
 from champ_jax.common.errors import InputError
-from champ_jax.common.files import read_json, write_json
+from champ_jax.common.files import write_json
 from champ_jax.common.outputs import folder_with
 from champ_jax.common.pictures import read_image, write_image
 from champ_jax.common.videos import VideoWriter
+from champ_jax.conditions.motion_folder import RECORD, read_record
 from champ_jax.conditions.preview import preview
 from champ_jax.conditions.rendered_motion import RENDERED, RenderedMotion
 
 OVERVIEW = "overview.mp4"
-_RECORD = "render.json"
 _PANEL_HEIGHT = 512
 _DEFAULT_FPS = 24.0
 _WRITERS = 4
@@ -45,8 +45,8 @@ def write_motion_folder(rendered: RenderedMotion, folder: str | os.PathLike) -> 
     ]
     if missing:
         rendered[missing[0]]  # a motion that cannot be drawn leaves nothing behind
-    if not (folder / _RECORD).is_file():
-        write_json(folder / _RECORD, _record(rendered), indent=2)
+    if not (folder / RECORD).is_file():
+        write_json(folder / RECORD, _record(rendered), indent=2)
     with (
         ThreadPoolExecutor(_WRITERS) as pool,
         tqdm(total=len(rendered), initial=len(rendered) - len(missing), desc="render", unit="frame") as bar,
@@ -93,27 +93,28 @@ def _record(rendered: RenderedMotion) -> dict[str, Any]:
         "frames": len(rendered),
         "image_size": list(rendered.image_size),
         "conditions": list(rendered.conditions),
+        "fps": rendered.fps,
     }
 
 
 def _require_same(folder: Path, rendered: RenderedMotion) -> None:
     """Refuses a folder that holds pictures of something else, or that this program did not draw."""
-    if not (folder / _RECORD).is_file():
+    if not (folder / RECORD).is_file():
         pictures = [name for name in rendered.conditions if any((folder / name).glob("*.png"))]
         if pictures:
             raise InputError(
                 f"{folder}: holds pictures in {pictures[0]}/ that were not drawn by this program; name another output"
             )
-    elif read_json(folder / _RECORD) != _record(rendered):
+    elif read_record(folder).get("fingerprint") != rendered.fingerprint:
         raise InputError(
-            f"{folder}: holds the maps of another motion, body, size or backend ({_RECORD}); name another output or "
+            f"{folder}: holds the maps of another motion, body, size or backend ({RECORD}); name another output or "
             "remove the folder"
         )
 
 
 def _may_be_continued(folder: Path) -> bool:
     """Whether pictures may be drawn into a folder: it has a record of this program, or nothing of a record's names."""
-    return (folder / _RECORD).is_file() or not any((folder / name).exists() for name in (*RENDERED, OVERVIEW, _RECORD))
+    return (folder / RECORD).is_file() or not any((folder / name).exists() for name in (*RENDERED, OVERVIEW, RECORD))
 
 
 MOTION_FOLDER = folder_with("a motion folder that this program draws", _may_be_continued)

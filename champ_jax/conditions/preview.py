@@ -14,7 +14,7 @@ def preview(normal: np.ndarray, picture: np.ndarray | None = None) -> np.ndarray
 
     Args:
       normal: (H, W, 3) uint8 normal map, 0 where there is no body.
-      picture: (H, W, 3) uint8 to show it over, dark grey by default.
+      picture: (H, W, 3) uint8 to show it over, dark gray by default.
 
     Returns:
       (H, W, 3) uint8.

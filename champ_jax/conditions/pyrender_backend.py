@@ -1,6 +1,6 @@
-"""The second rasteriser: OpenGL through pyrender on OSMesa, in software and without a display.
+"""The second rasterizer: OpenGL through pyrender on OSMesa, in software and without a display.
 
-It finds which triangle every pixel sees; the maps are then shaded by the same code as with the JAX rasteriser.
+It finds which triangle every pixel sees; the maps are then shaded by the same code as with the JAX rasterizer.
 """
 
 import os
@@ -37,7 +37,7 @@ class PyrenderRasterizer:
         self._pyrender = pyrender
         self._image_size = image_size
         self._faces = faces
-        # Every triangle is drawn in the colour that spells its number in three bytes.
+        # Every triangle is drawn in the color that encodes its number in three bytes.
         number = np.arange(len(faces))
         spelled = np.stack([number >> 16, (number >> 8) & 255, number & 255], axis=-1)
         opaque = np.concatenate([spelled / 255, np.ones((len(faces), 1))], axis=-1)

@@ -1,4 +1,4 @@
-"""A z-buffer rasteriser in JAX: which triangle of a mesh each pixel of a frame sees.
+"""A z-buffer rasterizer in JAX: which triangle of a mesh each pixel of a frame sees.
 
 Every shape is static and nothing depends on the device, so that one program serves CPU, GPU and TPU, alone or under
 `jax.vmap`. The triangles' bounding boxes are laid out one after the other as one long list of (triangle, pixel) pairs,
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 NEAR = 0.01
-"""Triangles with a corner nearer than this, in metres, are left out."""
+"""Triangles with a corner nearer than this, in meters, are left out."""
 
 PAIRS_PER_STEP = 1 << 16
 
@@ -40,7 +40,7 @@ def project(vertices: jax.Array, focal: jax.Array, image_size: tuple[int, int]) 
 def rasterize(
     points: jax.Array, faces: jax.Array, image_size: tuple[int, int], pairs_per_step: int = PAIRS_PER_STEP
 ) -> Raster:
-    """Finds the nearest triangle at every pixel's centre.
+    """Finds the nearest triangle at every pixel's center.
 
     Pixel (i, j) is sampled once, at (i + 0.5, j + 0.5), without anti-aliasing. Triangles of either orientation count.
     Neighbours share no sample and leave none out: an edge is evaluated in one direction whatever triangle asks, and a
@@ -124,7 +124,7 @@ def barycentrics(corners: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Ar
 
 
 def _bounding_boxes(corners: jax.Array, image_size: tuple[int, int]) -> jax.Array:
-    """The pixels whose centres may lie in each triangle (M, 3, 3): (M, 4) int32 of left, top, width, height."""
+    """The pixels whose centers may lie in each triangle (M, 3, 3): (M, 4) int32 of left, top, width, height."""
     limit = jnp.array(image_size, jnp.float32)
     low = jnp.clip(jnp.ceil(corners[..., :2].min(axis=1) - 0.5), 0, limit).astype(jnp.int32)
     high = jnp.clip(jnp.floor(corners[..., :2].max(axis=1) - 0.5), -1, limit - 1).astype(jnp.int32)

@@ -57,7 +57,7 @@ class RenderedMotion(Sequence):
         self.image_size = self._native_size if image_size is None else check_image_size(image_size)
         self._renderers: dict[tuple[int, int], MapRenderer] = {}
         self._chunk: tuple[int, dict[str, np.ndarray]] | None = None
-        self._renderer(self.image_size)  # a backend that is not there is told at once
+        self._renderer(self.image_size)  # a missing backend is an error at once
         invalid = self._frames[~source.valid[self._frames]]
         if len(invalid):
             warnings.warn(
@@ -86,7 +86,7 @@ class RenderedMotion(Sequence):
         return {name: images[index - start] for name, images in self._chunk[1].items()}
 
     def read(self, start: int, stop: int, size: tuple[int, int] | None = None) -> dict[str, np.ndarray]:
-        """Frames start..stop as {condition: (stop - start, H, W, 3) uint8}, grey maps in three equal channels.
+        """Frames start..stop as {condition: (stop - start, H, W, 3) uint8}, gray maps in three equal channels.
 
         Args:
           size: (W, H), drawn at this size (the picture is squeezed or stretched where its proportions differ, as

@@ -1,7 +1,7 @@
-"""Tells whether a semantic map is drawn in Champ's colours; wrong maps are among the commonest mistakes.
+"""Tells whether a semantic map is drawn in Champ's colors; wrong maps are among the commonest mistakes.
 
 Champ's maps are SMPL parts in `conditions.colors.PART_COLORS` on black; inside a triangle that joins two parts the
-colours blend, which is legitimate. The usual impostor is DensePose, drawn with VIRIDIS (its background is purple then)
+colors blend, which is legitimate. The usual impostor is DensePose, drawn with VIRIDIS (its background is purple then)
 or with PARULA.
 """
 
@@ -9,13 +9,12 @@ import functools
 
 import numpy as np
 
+from champ_jax.body.body_files import SMPL_PARENTS
 from champ_jax.conditions.colors import PART_COLORS
 
-# Parents of the 24 SMPL joints: parts that touch are at most two joints apart.
-_PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
 _PURPLE = (68, 1, 84)  # entry 0 of VIRIDIS: where an index map has its background
-_BLENDS = 9  # samples of a blend between two colours
-_CLOSE = 14  # levels that resizing and JPEG may move a colour
+_BLENDS = 9  # samples of a blend between two colors
+_CLOSE = 14  # levels that resizing and JPEG may move a color
 _EXACT = 2  # levels that dither and rounding may
 _SAMPLES = 4096
 
@@ -33,11 +32,11 @@ _DENSEPOSE_PARULA = (
     (251, 220, 36), (250, 235, 25), (249, 251, 14),
 )  # fmt: skip
 
-_MEND = "Champ expects SMPL parts on black, as tools/render_conditions.py draws them"
+_REMEDY = "Champ expects SMPL parts on black, as tools/render_conditions.py draws them"
 
 
 def semantic_complaint(image: np.ndarray, mask: np.ndarray | None = None) -> str | None:
-    """What is wrong with the colours of a semantic map, with the likely cause and the mend; None if nothing is.
+    """What is wrong with the colors of a semantic map, with the likely cause and the remedy; None if nothing is.
 
     Args:
       image: (H, W, 3) uint8.
@@ -46,7 +45,7 @@ def semantic_complaint(image: np.ndarray, mask: np.ndarray | None = None) -> str
     outside = np.ones(image.shape[:2], bool) if mask is None else ~mask
     pixels = image[outside]
     if pixels.size and outside.mean() > 0.05 and _near(pixels, np.array([_PURPLE]), 8).mean() > 0.5:
-        return f"has a purple background, so it is likely a DensePose picture drawn with the VIRIDIS map; {_MEND}"
+        return f"has a purple background, so it is likely a DensePose picture drawn with the VIRIDIS map; {_REMEDY}"
     pixels = image[(image.max(axis=2) > 24) & (~outside if mask is not None else True)]
     if len(pixels) < 16:
         return None
@@ -56,10 +55,10 @@ def semantic_complaint(image: np.ndarray, mask: np.ndarray | None = None) -> str
     viridis = _near(pixels, np.array(_DENSEPOSE_VIRIDIS), _EXACT).mean()
     parula = _near(pixels, np.array(_DENSEPOSE_PARULA), _CLOSE).mean()
     if viridis > 0.5 and viridis > champ + 0.25:
-        return f"is drawn in DensePose's 24 parts (VIRIDIS), not in SMPL's; {_MEND}"
+        return f"is drawn in DensePose's 24 parts (VIRIDIS), not in SMPL's; {_REMEDY}"
     if foreign > 0.3:
         cause = "they are DensePose's (PARULA)" if parula > 0.5 else "the likely cause is another renderer or palette"
-        return f"has {foreign:.0%} of its body in colours that are not Champ's; {cause}; {_MEND}"
+        return f"has {foreign:.0%} of its body in colors that are not Champ's; {cause}; {_REMEDY}"
     return None
 
 
@@ -72,13 +71,13 @@ def _near(pixels: np.ndarray, colors: np.ndarray, tolerance: int) -> np.ndarray:
 
 @functools.cache
 def _legitimate() -> np.ndarray:
-    """Part colours and their blends (in linear light, as rendered) with parts up to two joints away."""
+    """Part colors and their blends (in linear light, as rendered) with parts that touch, at most two joints away."""
     linear = (PART_COLORS / 255.0) ** 2.2
     mixes = []
     for part in range(24):
-        parent = _PARENTS[part]
-        near = [parent, _PARENTS[parent]] if parent >= 0 else []
-        siblings = [other for other in range(part) if parent >= 0 and _PARENTS[other] == parent]
+        parent = SMPL_PARENTS[part]
+        near = [parent, SMPL_PARENTS[parent]] if parent >= 0 else []
+        siblings = [other for other in range(part) if parent >= 0 and SMPL_PARENTS[other] == parent]
         for other in (one for one in (*near, *siblings) if one >= 0):
             shares = np.linspace(0, 1, _BLENDS)[:, None]
             mixes.append(shares * linear[part] + (1 - shares) * linear[other])

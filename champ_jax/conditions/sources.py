@@ -14,8 +14,9 @@ from champ_jax.common.errors import InputError
 from champ_jax.common.files import find_type
 from champ_jax.common.pictures import IMAGE_SUFFIXES
 from champ_jax.common.videos import VIDEO_SUFFIXES
+from champ_jax.conditions.frame_files import parse_frames
 from champ_jax.conditions.mesh_sequence import MeshSequence, is_mesh_sequence
-from champ_jax.conditions.motion_folder import MotionFolder, parse_frames
+from champ_jax.conditions.motion_folder import MotionFolder
 from champ_jax.conditions.rendered_motion import (
     RENDERED,
     SKELETON,

@@ -20,7 +20,7 @@ from champ_jax.common.files import read_bytes, write_json
 from champ_jax.common.limits import require_memory, require_space
 from champ_jax.common.outputs import Output, claim
 from champ_jax.common.parallel import map_items
-from champ_jax.conditions.motion_folder import index_frames
+from champ_jax.conditions.frame_files import index_frames
 from champ_jax.data.dataset import locate_videos
 from champ_jax.data.folders import (
     CheckedVideo,

@@ -17,7 +17,7 @@ from champ_jax.common.condition_names import MASKED
 from champ_jax.common.errors import InputError
 from champ_jax.common.files import read_bytes
 from champ_jax.common.pictures import check_image, decode_image
-from champ_jax.conditions.motion_folder import index_frames, mask_threshold, natural_key
+from champ_jax.conditions.frame_files import index_frames, mask_threshold, natural_key
 from champ_jax.data.folders import NO_BOX, VideoFolder, find_videos, fingerprint, kinds_for, mask_box, read_boxes
 from champ_jax.data.records import MAX_PICTURE, VIDEOS, Listing, Video, list_parts, open_part
 

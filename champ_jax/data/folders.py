@@ -18,7 +18,7 @@ from champ_jax.common.condition_names import CONDITIONS, MASKED
 from champ_jax.common.errors import InputError
 from champ_jax.common.files import read_json, reason, require_folder
 from champ_jax.common.pictures import check_image, is_deep, read_image
-from champ_jax.conditions.motion_folder import gap_note, index_frames, mask_threshold, natural_key
+from champ_jax.conditions.frame_files import gap_note, index_frames, mask_threshold, natural_key
 
 BOXES = "human_bbox.json"
 NO_BOX = (-1, -1, -1, -1)

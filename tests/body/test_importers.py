@@ -104,7 +104,7 @@ def test_folders_of_frames_with_other_names_and_of_a_group_file(tmp_path):
     check(import_motion(tmp_path / "group", image_size=SIZE)[0])
 
 
-def test_unnormalised_rotations_are_mended_and_said(tmp_path):
+def test_unnormalized_rotations_are_mended_and_said(tmp_path):
     group = {"smpl": np.array([smpls(frame) for frame in range(FRAMES)], dtype=object), "camera": WALK}
     for frame in group["smpl"]:
         frame["body_pose"] = frame["body_pose"] * 0.99

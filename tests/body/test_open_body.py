@@ -96,7 +96,7 @@ def test_wrong_side_out_faces_are_few(body):
     """Triangles wind counter-clockwise seen from outside: the volume they enclose is that of a person, and positive."""
     corners = np.asarray(body.v_template, np.float64)[np.asarray(body.faces)]
     volume = np.einsum("fa,fa->f", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])).sum() / 6
-    assert 0.04 < volume < 0.12  # cubic metres
+    assert 0.04 < volume < 0.12  # cubic meters
 
 
 @pytest.mark.parametrize("name", sorted(MOTIONS))

@@ -10,7 +10,8 @@ from PIL import Image
 
 from champ_jax.common.errors import InputError
 from champ_jax.common.pictures import read_image
-from champ_jax.conditions.motion_folder import MotionFolder, parse_frames
+from champ_jax.conditions.frame_files import parse_frames
+from champ_jax.conditions.motion_folder import MotionFolder
 
 PICTURES = Path(__file__).parent.parent / "golden" / "model" / "pictures"
 
@@ -129,7 +130,7 @@ def doubled(folder):
         (removed("mask/0002.png"), r"missing mask/0002"),
         (removed("semantic_map"), r"has no semantic_map/.*it has depth, dwpose, mask, normal"),
         (removed("mask"), r"has no mask/ \(semantic maps are masked.*leave semantic_map out"),
-        (removed("../motion"), r"no such motion folder"),
+        (removed("../motion"), r"no such folder"),
         (emptied, r"normal: holds no pictures"),
         (doubled, r"0001\.png is the same frame|0001\.jpg is the same frame"),
         (broken("normal", "0004.png"), r"normal/0004\.png: is a damaged picture"),
@@ -154,6 +155,52 @@ def test_pictures_of_unequal_size_need_an_output_size(folder):
     assert motion.read(0, 5, size=(32, 32))["depth"].shape == (5, 32, 32, 3)
     with pytest.raises(InputError, match=r"0002\.png: is 50x40"):
         motion.read(0, 5)
+
+
+def test_files_named_after_their_condition_or_padded_otherwise_are_matched_by_number(folder):
+    for path in (folder / "depth").iterdir():
+        path.rename(path.with_name(f"depth_{path.name}"))
+    for path in (folder / "mask").iterdir():
+        path.rename(path.with_name(f"{int(path.stem)}.png"))
+    motion = MotionFolder(folder)
+    assert motion.names == ["0000", "0001", "0002", "0003", "0004"]
+    expected = read_image(folder / "depth" / "depth_0003.png")
+    np.testing.assert_array_equal(motion.read(3, 4)["depth"][0], expected)
+    (folder / "depth" / "depth_0002.png").unlink()
+    with pytest.raises(InputError, match=r"missing depth/0002 \("):
+        MotionFolder(folder)
+
+
+def test_odd_names_are_sorted_as_text(folder):
+    for kind in folder.iterdir():
+        (kind / "0003.png").rename(kind / "²²².png")
+    assert MotionFolder(folder).names == ["0000", "0001", "0002", "0004", "²²²"]
+
+
+@pytest.mark.parametrize("damage", ["black", "inverted"])
+def test_masks_that_empty_the_semantic_maps_are_named(folder, damage):
+    for path in (folder / "mask").iterdir():
+        body = np.zeros((112, 96), np.uint8)
+        body[30:80, 40:60] = 255
+        Image.fromarray(body).save(path)
+        Image.fromarray(np.stack([body] * 3, axis=-1)).save(folder / "semantic_map" / path.name)
+    motion = MotionFolder(folder, ["semantic_map"])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "(?s).*colors that are not Champ's")
+        motion.check()
+    for number, path in enumerate(sorted((folder / "mask").iterdir())):
+        mask = np.asarray(Image.open(path))
+        Image.fromarray(255 - mask if damage == "inverted" else 0 * mask).save(path)
+        if number == 0:
+            with pytest.warns(UserWarning, match=r"mask/0000\.png: keeps 0% of the body in .*semantic_map/0000\.png;"):
+                motion.check()
+    with pytest.raises(InputError, match=r"mask/0000\.png: keeps 0% .*, and so in 4 more frames; the mask is black"):
+        motion.check()
+
+
+def test_a_nested_folder_is_named(folder):
+    with pytest.raises(InputError, match=r"has no depth/, but .*motion has; give that folder"):
+        MotionFolder(folder.parent)
 
 
 def test_a_hole_in_the_numbers_is_told(folder):

@@ -1,4 +1,4 @@
-"""The rasteriser against a brute-force renderer on random triangles of every kind."""
+"""The rasterizer against a brute-force renderer on random triangles of every kind."""
 
 import jax
 import jax.numpy as jnp
@@ -95,7 +95,7 @@ def test_triangles_that_cross_each_other_in_perspective(seed):
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_neighbouring_triangles_leave_no_gap_and_share_no_sample(seed):
+def test_neighboring_triangles_leave_no_gap_and_share_no_sample(seed):
     rng = np.random.default_rng(seed)
     flat = rng.uniform(-3, 45, (NUM_VERTICES, 2)).astype(np.float32)
     flat[: NUM_VERTICES // 3] = np.floor(flat[: NUM_VERTICES // 3]) + 0.5  # corners on samples

@@ -110,7 +110,7 @@ def test_a_body_of_another_space_is_refused(motion, body):
 
 # The skeleton of the body itself.
 
-# A person 4 m before the camera, facing it, in metres: nose, neck, right arm, left arm, right leg, left leg, right eye,
+# A person 4 m before the camera, facing it, in meters: nose, neck, right arm, left arm, right leg, left leg, right eye,
 # left eye, right ear, left ear.
 # fmt: off
 POSE = np.array(

@@ -47,7 +47,7 @@ def test_champs_maps_pass_as_drawn_resized_and_compressed(champ):
     assert semantic_complaint(np.asarray(Image.open(buffer)), mask) is None
 
 
-def test_blends_of_neighbouring_parts_pass():
+def test_blends_of_neighboring_parts_pass():
     """Elbow to hand in linear light, as a renderer interpolates inside a triangle."""
     stops = (PART_COLORS[[16, 18, 20, 22]] / 255.0) ** 2.2
     ramp = np.concatenate([np.linspace(a, b, 40) for a, b in itertools.pairwise(stops)])

@@ -326,8 +326,9 @@ def file_cases() -> Iterator[Case]:
         return arguments
 
     for tool, option in ((IMPORT, "input"), (ALIGN, "motion"), (ALIGN, "body"), (RENDER, "motion"), (RENDER, "body")):
-        for kind, make in kinds.ARRAYS.items():
-            yield Case(f"{Path(tool).stem}-{option}-{kind}", tool, given(tool, option, make, "given.npz"), "given.npz")
+        for kind, make in {**kinds.ARRAYS, "long-name": kinds.long_name}.items():
+            culprit = kinds.LONG_NAME[:9] if kind == "long-name" else "given.npz"
+            yield Case(f"{Path(tool).stem}-{option}-{kind}", tool, given(tool, option, make, "given.npz"), culprit)
     for kind, make in kinds.PICTURES.items():
         yield Case(f"render-picture-{kind}", RENDER, given(RENDER, "picture", make, "given.png"), "given.png")
     for tool in (IMPORT, ALIGN):

@@ -1,4 +1,4 @@
-"""Motions from other programs' files, told apart by content: one module a format, each with `read(path, data)`."""
+"""Motions from other programs' files, recognized by content: one module a format, each with `read(path, data)`."""
 
 import dataclasses
 import os

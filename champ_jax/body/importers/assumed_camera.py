@@ -5,7 +5,7 @@ import numpy as np
 from champ_jax.body.cameras import hmr2_focal
 from champ_jax.body.motion import MEAN_PELVIS
 
-# How far the body reaches from the pelvis, metres: to the sides, up (raised arms) and down.
+# How far the body reaches from the pelvis, meters: to the sides, up (raised arms) and down.
 _REACH = np.array([0.9, 1.2, 1.1])
 _FILL = 0.92  # of the picture
 

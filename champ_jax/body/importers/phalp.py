@@ -63,7 +63,7 @@ def _people(source: str, name: str, values: Any, count: int | None = None, *, re
     if not isinstance(values, list | tuple) and not (isinstance(values, np.ndarray) and values.ndim):
         raise InputError(f"{source}: {name} holds {type(values).__name__}, a list of people is expected")
     if count is not None and len(values) != count and (required or len(values)):
-        raise InputError(f"{source}: {name} tells of {len(values)} people, tid of {count}")
+        raise InputError(f"{source}: {name} holds {len(values)} people, tid {count}")
     return list(values)
 
 
