@@ -63,7 +63,7 @@ def unet_names(keys: Iterable[str]) -> dict[str, str]:
     keys = list(keys)
     # Layers are numbered through, a level is its ResNets and one sampling layer: the first such layer tells how many.
     level = min(
-        (int(match[1]) for key in keys if (match := re.match(r"input_blocks\.(\d+)\.0\.op\.weight", key))),
+        (int(match[1]) for key in keys if (match := re.match(r"input_blocks\.(\d{1,4})\.0\.op\.weight", key))),
         default=len(keys),
     )
     return {_unet_name(key, level): key for key in keys}
@@ -73,7 +73,7 @@ def _unet_name(key: str, level: int) -> str:
     for prefix, name in _UNET_ENDS:
         if key.startswith(prefix):
             return _resnet_name(name + key.removeprefix(prefix))
-    match = re.match(r"(input|output)_blocks\.(\d+)\.(\d+)\.(.*)", key)
+    match = re.match(r"(input|output)_blocks\.(\d{1,4})\.(\d{1,4})\.(.*)", key)
     if not match:
         return key
     number, part, rest = int(match[2]), int(match[3]), match[4]
@@ -99,7 +99,7 @@ def _resnet_name(key: str) -> str:
 def vae_names(keys: Iterable[str]) -> dict[str, str]:
     """{diffusers' key: LDM's key without VAE_PREFIX} of a VAE's tensors; a key of no known kind stays as it is."""
     keys = list(keys)
-    levels = 1 + max((int(match[1]) for key in keys if (match := re.match(r"decoder\.up\.(\d+)\.", key))), default=0)
+    levels = 1 + max((int(match[1]) for key in keys if (match := re.match(r"decoder\.up\.(\d{1,4})\.", key))), default=0)
 
     def up(match: re.Match[str]) -> str:
         kind = "resnets." if match[2] == "block." else "upsamplers.0."
@@ -107,7 +107,7 @@ def vae_names(keys: Iterable[str]) -> dict[str, str]:
 
     names = {}
     for key in keys:
-        name = re.sub(r"^decoder\.up\.(\d+)\.(block\.|upsample\.)", up, key)
+        name = re.sub(r"^decoder\.up\.(\d{1,4})\.(block\.|upsample\.)", up, key)
         for pattern, replacement in _VAE:
             name = re.sub(pattern, replacement, name)
         names[name] = key

@@ -1,103 +1,28 @@
 """Where the weights are in what users have: Champ's `pretrained_models/` tree, Stable Diffusion's folder or file."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from champ_jax.common.errors import InputError
-from champ_jax.weights import ldm
-from champ_jax.weights.names import canonical
-from champ_jax.weights.tensor_files import TensorInfo, open_tensors
+from champ_jax.common.errors import InputError, listed
+from champ_jax.common.files import find_type, reason
 
 SUFFIXES = (".safetensors", ".pth", ".bin", ".ckpt", ".pt")
 _VAE = "sd-vae-ft-mse"
 _IMAGE_ENCODER = "image_encoder"
 _SD = "stable-diffusion-v1-5"
-_DIFFUSERS = "diffusion_pytorch_model"
+_DIFFUSERS = ("diffusion_pytorch_model", "diffusion_pytorch_model.fp16")
+_TRANSFORMERS = ("model", "pytorch_model", "model.fp16", "pytorch_model.fp16")
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
+_MOST_ENTRIES = 1000  # of a folder that are looked at to say what it is
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
-    """The tensors that one file (or a part of it) offers, under today's PyTorch keys.
-
-    Attributes:
-      path: of the file.
-      keys: {key: key in the file}.
-      infos: {key: TensorInfo}.
-      aside: what else the file holds, in words, and how many tensors of it.
-    """
-
-    path: Path
-    keys: Mapping[str, str]
-    infos: Mapping[str, TensorInfo]
-    aside: Mapping[str, int] = dataclasses.field(default_factory=dict)
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {key: info.shape for key, info in self.infos.items()}
-
-    def without(self, prefixes: Mapping[str, str]) -> "Source":
-        """Leaves out the keys that begin with one of `prefixes` ({prefix: what they are, in words})."""
-        aside = dict(self.aside)
-        kept = {}
-        for key, original in self.keys.items():
-            word = next((word for prefix, word in prefixes.items() if key.startswith(prefix)), None)
-            if word is None:
-                kept[key] = original
-            else:
-                aside[word] = aside.get(word, 0) + 1
-        return Source(self.path, kept, {key: self.infos[key] for key in kept}, aside)
-
-
-def read_source(path: Path, part: str) -> Source:
-    """What `path` offers as `part`: 'unet', 'vae', 'image_encoder', 'motion_module' or 'guidance'.
-
-    Raises:
-      InputError: as `open_tensors`, or two tensors of the file have one name.
-    """
-    with open_tensors(path) as file:
-        infos = file.tensors
-    aside: dict[str, int] = {}
-    if ldm.is_ldm(infos):
-        names = _ldm_part(path, infos, part, aside)
-    elif part == "vae" and any(key.startswith("encoder.down.") for key in infos):
-        names = ldm.vae_names(infos)  # a VAE alone, in LDM's names
-    else:
-        names = {key: key for key in infos}
-    keys: dict[str, str] = {}
-    for name, original in names.items():
-        key = canonical(name)
-        if key in keys:
-            raise InputError(f"{path}: {keys[key]} and {original} are two tensors for {key}")
-        keys[key] = original
-    return Source(path, keys, {key: infos[original] for key, original in keys.items()}, aside)
-
-
-def _ldm_part(path: Path, infos: Mapping[str, TensorInfo], part: str, aside: dict[str, int]) -> dict[str, str]:
-    """{diffusers' key: key in the file}; counts in `aside` what has no place in Champ."""
-    places = {"unet": (ldm.UNET_PREFIX, ldm.unet_names), "vae": (ldm.VAE_PREFIX, ldm.vae_names)}
-    if part not in places:
-        raise InputError(f"{path}: is a Stable Diffusion file, it holds no {part.replace('_', ' ')}")
-    prefix, rename = places[part]
-    inner = rename(key.removeprefix(prefix) for key in infos if key.startswith(prefix))
-    names = {name: prefix + key for name, key in inner.items()}
-    if part == "unet":  # once is enough
-        for key in infos:
-            word = ldm.other_part(key)
-            if word is not None:
-                aside[word] = aside.get(word, 0) + 1
-            elif not key.startswith((ldm.UNET_PREFIX, ldm.VAE_PREFIX)):
-                names[key] = key  # of no known kind: the UNet will report it as unexpected
-    return names
-
-
-@dataclasses.dataclass(frozen=True)
-class Layout:
+class PretrainedTree:
     """The files of a source; None where there is none.
 
     Attributes:
+      root: what was asked for.
       champ: {stem: file} of Champ's own networks.
       sd_unet: Stable Diffusion's UNet, or its single file.
       unet_config: the UNet's config.json.
@@ -106,7 +31,6 @@ class Layout:
       image_encoder: the image encoder's file.
       image_encoder_config: its config.json.
       motion_module: motion modules given apart from the tree.
-      root: what was asked for.
     """
 
     root: Path
@@ -119,6 +43,12 @@ class Layout:
     image_encoder_config: Path | None
     motion_module: Path | None
 
+    @property
+    def files(self) -> list[Path]:
+        """All of them."""
+        places = (getattr(self, field.name) for field in dataclasses.fields(self) if field.name not in ("root", "champ"))
+        return [*self.champ.values(), *(place for place in places if place is not None)]
+
 
 def find_files(
     source: Path,
@@ -126,7 +56,7 @@ def find_files(
     vae: Path | None = None,
     image_encoder: Path | None = None,
     motion_module: Path | None = None,
-) -> Layout:
+) -> PretrainedTree:
     """Looks for the files of `source`.
 
     Args:
@@ -137,41 +67,53 @@ def find_files(
       motion_module: a file (AnimateDiff's, for example) to take in place of the source's.
 
     Raises:
-      InputError: one of the given paths does not exist.
+      InputError: one of the given paths does not exist, may not be read, or holds no weights; says what it is.
     """
     for path in (source, vae, image_encoder, motion_module):
-        if path is not None and not path.exists():
+        if path is not None and find_type(path) is None:
             raise InputError(f"{path}: no such file or folder")
+    try:
+        return _find_files(source, vae, image_encoder, motion_module)
+    except OSError as error:
+        raise InputError(f"{error.filename or source}: cannot be read ({reason(error)})") from error
+
+
+def _find_files(source: Path, vae: Path | None, image_encoder: Path | None, motion_module: Path | None) -> PretrainedTree:
     champ: dict[str, Path] = {}
     sd_unet = unet_config = vae_folder = image_folder = None
-    if source.is_file():
-        sd_unet = source
-        vae_folder = source
-    else:
+    if source.is_dir():
         champ = {
             file.stem: file for suffix in reversed(SUFFIXES) for file in sorted((source / "champ").glob(f"*{suffix}"))
         }
         unet_folder = source / "unet" if (source / "unet").is_dir() else source / _SD / "unet"
-        sd_unet = _weights_in(unet_folder, (_DIFFUSERS, f"{_DIFFUSERS}.fp16"))
+        sd_unet = _weights_in(unet_folder, _DIFFUSERS)
         unet_config = _config_in(unet_folder)
         vae_folder = source / "vae" if (source / "unet").is_dir() else source / _VAE
         image_folder = source / _IMAGE_ENCODER
+        if not champ and sd_unet is None:
+            raise InputError(_without_weights(source))
+    else:
+        sd_unet = vae_folder = source
     vae_folder, image_folder = vae or vae_folder, image_encoder or image_folder
-    return Layout(
+    tree = PretrainedTree(
         root=source,
         champ=champ,
         sd_unet=sd_unet,
         unet_config=unet_config,
-        vae=_weights_in(vae_folder, (_DIFFUSERS, f"{_DIFFUSERS}.fp16")),
+        vae=_weights_in(vae_folder, _DIFFUSERS),
         vae_config=None if vae_folder == source else _config_in(vae_folder),
-        image_encoder=_weights_in(image_folder, ("model", "pytorch_model")),
+        image_encoder=_weights_in(image_folder, _TRANSFORMERS),
         image_encoder_config=_config_in(image_folder),
         motion_module=motion_module,
     )
+    for option, place, file in (("vae", vae, tree.vae), ("image_encoder", image_encoder, tree.image_encoder)):
+        if place is not None and file is None:
+            raise InputError(f"--{option}={place}: {_without_network(place, option)}")
+    return tree
 
 
 def _weights_in(place: Path | None, stems: Sequence[str]) -> Path | None:
-    if place is None or place.is_file():
+    if place is None or (place.exists() and not place.is_dir()):
         return place
     candidates = (place / f"{stem}{suffix}" for suffix in SUFFIXES for stem in stems)
     return next((path for path in candidates if path.is_file()), None)
@@ -180,16 +122,54 @@ def _weights_in(place: Path | None, stems: Sequence[str]) -> Path | None:
 def _config_in(place: Path | None) -> Path | None:
     if place is None:
         return None
-    config = (place.parent if place.is_file() else place) / "config.json"
+    config = (place if place.is_dir() else place.parent) / "config.json"
     return config if config.is_file() else None
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; raises InputError if it is none."""
-    try:
-        fields = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: is not JSON ({error}); fetch it again") from error
-    if not isinstance(fields, dict):
-        raise InputError(f"{path}: holds no JSON object; fetch it again")
-    return fields
+def _without_weights(source: Path) -> str:
+    """What to say of a folder that holds neither Champ's weights nor Stable Diffusion's: what it is, what to give."""
+    if any(source.glob("denoising_unet.*")):
+        return f"{source}: is the champ/ folder of a tree; name the folder around it, --source={source.parent}"
+    cached = _cached_model(source)
+    if cached:
+        return f"{source}: is a folder of the Hugging Face cache; name a model's files in it, --source={cached}"
+    folders = [path for path in _entries(source) if path.is_dir()]
+    deeper = [inner for folder in folders for inner in (folder, *_entries(folder)) if inner.is_dir()]
+    nested = next((folder for folder in deeper if _is_tree(folder)), None)
+    if nested is not None:
+        return f"{source}: holds the weights in a folder further in; name that one, --source={nested}"
+    archives = [path.name for path in _entries(source) if path.suffix.lower() in _ARCHIVES]
+    if archives:
+        return f"{source}: holds archives ({listed(archives)}); unpack them and name the folder of their files"
+    holds = listed(path.name for path in _entries(source)) or "nothing"
+    return (
+        f"{source}: holds neither champ/*.pth (a pretrained_models tree) nor unet/ (a Stable Diffusion folder); "
+        f"it holds {holds}"
+    )
+
+
+def _without_network(place: Path, option: str) -> str:
+    """What to say of a folder given as `--vae` or `--image_encoder` that holds no weights file."""
+    stems = _DIFFUSERS if option == "vae" else _TRANSFORMERS
+    cached = _cached_model(place)
+    inner = [path for path in ([cached] if cached else []) + [place / option, *_entries(place)] if path.is_dir()]
+    inner = [found for path in inner for found in (path, path / option) if found.is_dir()]
+    nested = next((path for path in inner if _weights_in(path, stems) is not None), None)
+    if nested is not None:
+        return f"holds the weights in a folder further in; name that one, --{option}={nested}"
+    return f"holds no {stems[0]}.safetensors or .bin; name the folder that does"
+
+
+def _is_tree(folder: Path) -> bool:
+    return any((folder / part).is_dir() for part in ("champ", "unet", f"{_SD}/unet"))
+
+
+def _cached_model(folder: Path) -> Path | None:
+    """The newest snapshot in a folder of the Hugging Face cache: models--OWNER--NAME, or the folder that holds these."""
+    places = [folder, folder / "hub", *_entries(folder), *_entries(folder / "hub")]
+    snapshots = [snapshot for place in places for snapshot in _entries(place / "snapshots") if snapshot.is_dir()]
+    return max(snapshots, key=lambda path: (_is_tree(path), path.stat().st_mtime), default=None)
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())[:_MOST_ENTRIES] if folder.is_dir() else []
