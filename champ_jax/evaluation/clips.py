@@ -12,13 +12,13 @@ from champ_jax.evaluation.resize import bicubic
 
 LENGTH = resnet3d.LENGTH
 
-_MEAN_COLOUR = (114.7748, 107.7354, 99.4750)  # of Kinetics, RGB, as the 3D ResNet was trained with
+_MEAN_COLOR = (114.7748, 107.7354, 99.4750)  # of Kinetics, RGB, as the 3D ResNet was trained with
 
 
 @jax.jit
 def resnet3d_frames(frames: jax.Array) -> jax.Array:
     """uint8 (B, H, W, 3) -> what the 3D ResNet reads, (B, 112, 112, 3)."""
-    return bicubic(frames, resnet3d.SIZE, resnet3d.SIZE) - np.float32(_MEAN_COLOUR)
+    return bicubic(frames, resnet3d.SIZE, resnet3d.SIZE) - np.float32(_MEAN_COLOR)
 
 
 @jax.jit

@@ -3,6 +3,19 @@
 import ml_collections
 
 from champ_jax.common import distributed
+from champ_jax.common.ranges import Choice, Integer, Items
+from champ_jax.evaluation.protocol import METRICS, PROTOCOLS
+from champ_jax.evaluation.published import TABLES
+
+RULES = {
+    "protocol": Choice(*PROTOCOLS),
+    "metrics": Items(Choice(*METRICS), distinct=True),
+    "missing": Choice("refuse", "skip"),
+    "lengths": Choice("strict", "shortest"),
+    "worst_frames": Integer(minimum=0, maximum=256),
+    "resamples": Integer(minimum=0, maximum=100_000),
+    "published": Choice(*TABLES, optional=True),
+}
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -1,4 +1,4 @@
-"""Measures of single frames and of neighbouring frames, in JAX on uint8 pictures.
+"""Measures of single frames and of neighboring frames, in JAX on uint8 pictures.
 
 Window sums of 8-bit values are integers, so sums, squares and products are taken in int32, where they are exact;
 means are finished in float64 on the host. Every function takes batches; results are one float64 a frame.
@@ -25,7 +25,7 @@ def _sums(truth: jax.Array, prediction: jax.Array) -> dict[str, jax.Array]:
         "squared": (difference**2).sum((2, 3)),
         "squared_wrapped": ((wrapped**2) & 255).sum((2, 3)),
         "ssim": _ssim(truth.astype(jnp.int32), prediction.astype(jnp.int32)),
-        "ssim_grey": _ssim(opencv_grey(truth)[..., None], opencv_grey(prediction)[..., None]),
+        "ssim_gray": _ssim(opencv_gray(truth)[..., None], opencv_gray(prediction)[..., None]),
     }
 
 
@@ -42,7 +42,7 @@ def pairwise(truth: jax.Array, prediction: jax.Array) -> dict[str, np.ndarray]:
       'psnr': decibels; at most 100, which identical frames get.
       'psnr_legacy': the published arithmetic, in which differences and squares wrap modulo 256.
       'ssim': scikit-image's defaults on uint8 with channel_axis=-1.
-      'ssim_legacy': the same on OpenCV's grey.
+      'ssim_legacy': the same on OpenCV's gray.
     """
     height, width, channels = truth.shape[1:]
     sums = jax.device_get(_sums(truth, prediction))
@@ -54,7 +54,7 @@ def pairwise(truth: jax.Array, prediction: jax.Array) -> dict[str, np.ndarray]:
         "psnr": np.minimum(_psnr(sums["squared"].sum(1, dtype=np.int64) / values), PSNR_OF_IDENTICAL),
         "psnr_legacy": _psnr(sums["squared_wrapped"].sum(1, dtype=np.int64) / values),
         "ssim": sums["ssim"].mean((1, 2), dtype=np.float64),
-        "ssim_legacy": sums["ssim_grey"].mean((1, 2), dtype=np.float64),
+        "ssim_legacy": sums["ssim_gray"].mean((1, 2), dtype=np.float64),
     }
 
 
@@ -63,8 +63,8 @@ def _psnr(mse: np.ndarray) -> np.ndarray:
         return np.where(mse == 0, PSNR_OF_IDENTICAL, 20 * np.log10(255 / np.sqrt(mse)))
 
 
-def opencv_grey(frames: jax.Array) -> jax.Array:
-    """OpenCV's RGB -> grey on 8-bit values: (..., 3) -> (...) int32."""
+def opencv_gray(frames: jax.Array) -> jax.Array:
+    """OpenCV's RGB -> gray on 8-bit values: (..., 3) -> (...) int32."""
     x = frames.astype(jnp.int32)
     return (9798 * x[..., 0] + 19235 * x[..., 1] + 3735 * x[..., 2] + 16384) >> 15
 

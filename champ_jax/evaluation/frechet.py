@@ -1,6 +1,6 @@
 """The Frechet distance between two sets of features, exact for any number of samples, from states that merge.
 
-A set is kept as its count, its mean and a factor R of its scatter matrix (R^T R = sum of centred outer products) with
+A set is kept as its count, its mean and a factor R of its scatter matrix (R^T R = sum of centered outer products) with
 at most as many rows as features. Merging stacks factors and, when they grow too tall, takes a QR decomposition: the
 memory is bounded, nothing is squared, and the covariance of fewer samples than features stays exactly singular, where
 the usual matrix square root fails or loses digits.

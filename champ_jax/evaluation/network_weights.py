@@ -18,13 +18,15 @@ from pathlib import Path
 import jax
 import numpy as np
 from flax import nnx
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from champ_jax.common.errors import InputError
-from champ_jax.common.files import atomic_path
+from champ_jax.common.files import atomic_path, find_type, read_json, require_folder
+from champ_jax.common.outputs import Output, claim, folder_with
 from champ_jax.evaluation.networks import I3D, LPIPS, FIDInception, ResNet3D
-from champ_jax.weights.pretrained_files import SUFFIXES
+from champ_jax.models.functional import fill
+from champ_jax.weights.names import unflatten
+from champ_jax.weights.pretrained_tree import SUFFIXES
 from champ_jax.weights.tensor_files import open_tensors
 
 Tensors = Mapping[str, np.ndarray]
@@ -38,6 +40,19 @@ NETWORKS: dict[str, Callable[[nnx.Rngs], nnx.Module]] = {
 }
 
 _SPELLINGS = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+
+
+_KIND = "evaluation networks"  # in the config.json of a converted folder
+
+
+def _is_converted(folder: Path) -> bool:
+    try:
+        return read_json(folder / "config.json").get("kind") == _KIND
+    except (InputError, AttributeError):
+        return False
+
+
+CONVERTED = folder_with("a folder of evaluation networks", _is_converted)
 
 
 def _state(name: str) -> nnx.State:
@@ -94,11 +109,11 @@ def build(name: str, converted: Tensors, source: str = "") -> nnx.Module:
         key = "/".join(map(str, path))
         if key not in converted or converted[key].shape != leaf.shape:
             raise InputError(f"{source or name}: no array {key} of shape {leaf.shape}; convert the weights again")
-        leaves.append((path, leaf.replace(jax.numpy.asarray(converted[key]))))
-    return nnx.merge(graph, nnx.from_flat_state(leaves))
+        leaves.append((path, jax.numpy.asarray(converted[key])))
+    return nnx.merge(graph, fill(state, unflatten(leaves)))
 
 
-# Evidence a file gives of itself: (a key of it, dimensions of that tensor, what it is).
+# How a file shows what it is: (a key of it, dimensions of that tensor, the network).
 _EVIDENCE = (
     ("Conv3d_1a_7x7.conv3d.weight", 5, "i3d"),
     ("layer1.0.conv1.weight", 5, "resnet3d"),
@@ -111,7 +126,7 @@ _LINEAR = re.compile(r"lin\d\.model\.1\.weight")
 _LINEAR_WIDTHS = {(64, 128, 256, 512, 512): "lpips_vgg", (64, 192, 384, 256, 256): "lpips_alex"}
 
 
-def recognise(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, str] | None:
+def recognize(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, str] | None:
     """What a published file is, from {key: shape}: (network, 'all', 'backbone' or 'linear'), None if none of them."""
     for key, dimensions, name in _EVIDENCE:
         if len(shapes.get(key, ())) == dimensions:
@@ -134,11 +149,11 @@ def find_published(source: str | Path) -> dict[tuple[str, str], Path]:
     """
     found: dict[tuple[str, str], Path] = {}
     folder = Path(source)
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+    for path in sorted(require_folder(folder).iterdir()) if find_type(folder) == "folder" else []:
         if path.suffix not in SUFFIXES or not path.is_file():
             continue
         with open_tensors(path) as file:
-            part = recognise({key: info.shape for key, info in file.tensors.items()})
+            part = recognize({key: info.shape for key, info in file.tensors.items()})
         if part is None:
             continue
         if part in found:
@@ -171,6 +186,8 @@ def convert(source: str | Path, output: str | Path) -> tuple[dict[str, list[str]
             networks[name] = [found[name, part] for part in parts]
     if not networks:
         raise InputError(f"{source}: " + "; ".join(f"{name}: {why}" for name, why in lacking.items()))
+    size = sum(path.stat().st_size for paths in networks.values() for path in paths)
+    claim([Output("--output", output, CONVERTED, 2 * size)], [source])  # twice: half-precision files become float32
     with atomic_path(output, folder=True) as folder:
         folder.mkdir()
         for name, paths in networks.items():
@@ -181,7 +198,7 @@ def convert(source: str | Path, output: str | Path) -> tuple[dict[str, list[str]
                     tensors |= {key: file.read(key) for key in file.tensors if key.lower() in needed}
             save_file(from_published(name, tensors, " and ".join(map(str, paths))), folder / f"{name}.safetensors")
         sources = {name: [path.name for path in paths] for name, paths in networks.items()}
-        about = {"kind": "evaluation networks", "sources": sources}
+        about = {"kind": _KIND, "sources": sources}
         (folder / "config.json").write_text(json.dumps(about, indent=2) + "\n")
     return sources, lacking
 
@@ -190,15 +207,16 @@ def load(folder: str | Path, name: str) -> nnx.Module | None:
     """The network `name` of a converted folder, None if the folder lacks it.
 
     Raises:
-      InputError: `folder` does not exist, or the file is broken.
+      InputError: `folder` does not exist, or the file is damaged or holds NaN.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
+    if find_type(folder) is None:
         raise InputError(f"{folder}: no such folder; --config.weights names what tools/convert_weights.py wrote")
-    file = folder / f"{name}.safetensors"
-    if not file.is_file():
+    path = require_folder(folder) / f"{name}.safetensors"
+    if find_type(path) is None:
         return None
-    try:
-        return build(name, load_file(file), str(file))
-    except SafetensorError as error:
-        raise InputError(f"{file}: broken ({error}); convert the weights again") from error
+    with open_tensors(path) as file:
+        tensors = {key: file.read(key) for key in file.tensors}
+    for key, array in tensors.items():
+        if not np.isfinite(array).all():
+            raise InputError(f"{path}: {key} holds NaN or infinite numbers; convert the weights again")
+    return build(name, tensors, str(path))

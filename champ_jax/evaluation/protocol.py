@@ -1,10 +1,7 @@
 """What is measured and how frames are brought to one size: metric names and the two presets."""
 
 import dataclasses
-import difflib
 from collections.abc import Sequence
-
-from champ_jax.common.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,7 +11,7 @@ class Metric:
     Attributes:
       title: how tables name it.
       better: 'higher' or 'lower'.
-      over: what its values belong to: 'frames', 'pairs' (of neighbouring frames) or 'set' (one number for all videos).
+      over: what its values belong to: 'frames', 'pairs' (of neighboring frames) or 'set' (one number for all videos).
       network: the evaluation network it looks through, or None.
       digits: significant digits in tables.
     """
@@ -30,7 +27,7 @@ METRICS = {
     "psnr": Metric("PSNR", "higher", "frames"),
     "psnr_legacy": Metric("PSNR (overflowing, as published)", "higher", "frames"),
     "ssim": Metric("SSIM", "higher", "frames"),
-    "ssim_legacy": Metric("SSIM (grey, as published)", "higher", "frames"),
+    "ssim_legacy": Metric("SSIM (gray, as published)", "higher", "frames"),
     "mae": Metric("MAE", "lower", "frames"),
     "l1_legacy": Metric("L1 (divided by the area, as published)", "lower", "frames", digits=3),
     "lpips_vgg": Metric("LPIPS (VGG16)", "lower", "frames", "lpips_vgg"),
@@ -84,30 +81,7 @@ PROTOCOLS = {
 }
 
 
-def protocol(name: str) -> Protocol:
-    """The preset `name`; InputError names the nearest one."""
-    if name not in PROTOCOLS:
-        raise InputError(f"--config.protocol={name}: no such protocol{nearest(name, list(PROTOCOLS))}")
-    return PROTOCOLS[name]
-
-
 def metric_names(wanted: Sequence[str], default: Sequence[str]) -> tuple[str, ...]:
-    """The metrics to measure, in the report's order: `wanted`, or `default` if none are named.
-
-    Raises:
-      InputError: an unknown name (the nearest is named).
-    """
-    for name in wanted:
-        if name not in METRICS:
-            known = list(METRICS)
-            raise InputError(
-                f"--config.metrics: no metric {name!r}{nearest(name, known)}; there are {', '.join(known)}"
-            )
+    """The metrics to measure, in the report's order: `wanted`, or `default` if none are named."""
     chosen = set(wanted) or set(default)
     return tuple(name for name in METRICS if name in chosen)
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """', did you mean X?' or nothing."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    return f", did you mean {close[0]}?" if close else ""

@@ -2,9 +2,6 @@
 
 import dataclasses
 
-from champ_jax.common.errors import InputError
-from champ_jax.evaluation.protocol import nearest
-
 
 @dataclasses.dataclass(frozen=True)
 class Table:
@@ -73,10 +70,3 @@ TABLES = {
         },
     ),
 }
-
-
-def table(name: str) -> Table:
-    """The table `name`; InputError names the nearest one."""
-    if name not in TABLES:
-        raise InputError(f"--config.published={name}: no such table{nearest(name, list(TABLES))}")
-    return TABLES[name]

@@ -91,12 +91,12 @@ def _in_order(values: Mapping[str, float], metrics: Sequence[str]) -> dict[str, 
 
 
 def write_json(path: str | Path, report: Mapping[str, Any]) -> None:
-    """Writes the report, whole or not at all; NaN and infinities would be a fault of the program and are refused."""
+    """Writes the report, whole or not at all; NaN and infinities would be a bug and raise ValueError."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
 
 
-def markdown(report: Mapping[str, Any], *, sheet: str | None = None, published: Table | None = None) -> str:
+def to_markdown(report: Mapping[str, Any], *, sheet: str | None = None, published: Table | None = None) -> str:
     """The report for people.
 
     Args:

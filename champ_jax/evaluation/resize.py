@@ -17,7 +17,7 @@ _BITS = 11  # OpenCV's fixed-point weights
 def bicubic(frames: jax.Array, height: int, width: int) -> jax.Array:
     """Pillow's bicubic on float images: (B, H, W, C) -> (B, height, width, C) float32, neither clipped nor rounded.
 
-    Cubic with a = -0.5, half-pixel centres, widened when shrinking, taps outside the picture dropped; columns first.
+    Cubic with a = -0.5, half-pixel centers, widened when shrinking, taps outside the picture dropped; columns first.
     """
     x = frames.astype(jnp.float32)
     precision = jax.lax.Precision.HIGHEST
@@ -34,10 +34,10 @@ def _bicubic_matrix(size: int, target: int) -> np.ndarray:
     widening = max(scale, 1.0)
     matrix = np.zeros((target, size))
     for row in range(target):
-        centre = (row + 0.5) * scale
-        first = max(int(centre - 2 * widening + 0.5), 0)
-        last = min(int(centre + 2 * widening + 0.5), size)
-        weights = _cubic((np.arange(first, last) - centre + 0.5) / widening)
+        center = (row + 0.5) * scale
+        first = max(int(center - 2 * widening + 0.5), 0)
+        last = min(int(center + 2 * widening + 0.5), size)
+        weights = _cubic((np.arange(first, last) - center + 0.5) / widening)
         matrix[row, first:last] = weights / weights.sum()
     return matrix.astype(np.float32)
 
@@ -63,7 +63,7 @@ def bilinear(frames: jax.Array, height: int, width: int) -> jax.Array:
 
 
 def _bilinear_taps(size: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Lower and upper source index and the upper one's weight, (target,) each; half-pixel centres."""
+    """Lower and upper source index and the upper one's weight, (target,) each; half-pixel centers."""
     position = np.clip((np.arange(target) + 0.5) * (size / target) - 0.5, 0, size - 1)
     low = np.floor(position).astype(np.int32)
     return low, np.minimum(low + 1, size - 1), position - low

@@ -35,7 +35,7 @@ def worst_frames(results: Results, count: int) -> tuple[str, list[tuple[str, int
     )
     share = count // len(results.values) + 2
     chosen: list[tuple[float, str, int]] = []
-    for apart in (_APART, 1):  # neighbours look alike: they only fill a page that would stay half empty
+    for apart in (_APART, 1):  # neighbors look alike: they only fill a page that would stay half empty
         for item in ranked:
             taken = [index for _, video, index in chosen if video == item[1]]
             if len(chosen) < count and len(taken) < share and all(abs(item[2] - index) >= apart for index in taken):

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from champ_jax.common.errors import InputError
-from champ_jax.common.pictures import list_images, read_image
+from champ_jax.common.errors import InputError, listed
+from champ_jax.common.files import find_type, reason
+from champ_jax.common.pictures import has_alpha, list_images, read_image
 from champ_jax.common.videos import VIDEO_SUFFIXES, read_video
 
 # Where a training or motion folder keeps its frames, beside conditions.
@@ -49,16 +49,9 @@ class Video:
         """How messages name a frame."""
         return str(self.frames[index]) if self.frames else f"{self.path} frame {index}"
 
-    def alpha(self) -> Path | None:
-        """The first frame file with an alpha channel."""
-        for path in self.frames:
-            try:
-                with Image.open(path) as image:
-                    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-                        return path
-            except OSError:
-                return None  # read() will say what is wrong with it
-        return None
+    def transparent_frame(self) -> Path | None:
+        """The first frame file with an alpha channel; raises InputError for a file that is no picture."""
+        return next((path for path in self.frames if has_alpha(path)), None)
 
 
 def find_videos(root: str | Path, field: str) -> dict[str, Video]:
@@ -70,12 +63,21 @@ def find_videos(root: str | Path, field: str) -> dict[str, Video]:
       InputError: `root` is missing or holds no video, or two of its videos share a name; `field` names the setting.
     """
     root = Path(root)
-    if root.is_file():
+    kind = find_type(root)
+    if kind is None:
+        raise InputError(f"--config.{field}={root}: no such file or folder")
+    if kind != "folder":
         if root.suffix.lower() not in VIDEO_SUFFIXES:
             raise InputError(f"--config.{field}={root}: neither a folder nor a video file ({' '.join(VIDEO_SUFFIXES)})")
         return {"": Video(root.stem, root)}
-    if not root.is_dir():
-        raise InputError(f"--config.{field}={root}: no such file or folder")
+    try:
+        return _videos_in(root, field)
+    except OSError as error:
+        raise InputError(f"--config.{field}={root}: {error.filename} cannot be read ({reason(error)})") from error
+
+
+def _videos_in(root: Path, field: str) -> dict[str, Video]:
+    """The videos of the folder `root`; raises what `find_videos` raises, and OSError."""
     if alone := _frames_of(root):
         return {"": Video(root.name, root, alone)}
     videos: dict[str, Video] = {}
@@ -106,7 +108,7 @@ def _frames_of(folder: Path) -> tuple[Path, ...]:
 
 def _natural(path: Path) -> list[tuple[int, str]]:
     """frame_2 before frame_10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.stem)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.stem)]
 
 
 def _number(path: Path) -> int | None:
@@ -159,28 +161,28 @@ def match_videos(
         extra = sorted(set(predictions) - set(truths))
         if absent and missing == "refuse":
             raise InputError(
-                f"--config.predictions lacks {len(absent)} of {len(truths)} videos: {_listed(absent)}; "
+                f"--config.predictions lacks {len(absent)} of {len(truths)} videos: {listed(absent)}; "
                 "make them, or set --config.missing=skip"
             )
         if absent:
-            remarks.append(f"no predictions for {len(absent)} of {len(truths)} videos: {', '.join(absent)}")
+            remarks.append(f"no predictions for {len(absent)} of {len(truths)} videos: {listed(absent)}")
         if extra:
-            remarks.append(f"predictions without ground truth, left out: {', '.join(extra)}")
+            remarks.append(f"predictions without ground truth, left out: {listed(extra)}")
         names = sorted(set(truths) & set(predictions))
         if not names:
             raise InputError(
-                f"no names match: predictions are {_listed(sorted(predictions))}; "
-                f"ground truth is {_listed(sorted(truths))}"
+                f"no names match: predictions are {listed(sorted(predictions))}; "
+                f"ground truth is {listed(sorted(truths))}"
             )
         pairs = [(name, predictions[name], truths[name]) for name in names]
     matched = []
     for name, prediction, truth in pairs:
         prediction_count, truth_count = prediction.count(), truth.count()
         if prediction_count != truth_count:
-            told = f"{name}: {prediction_count} predicted frames, {truth_count} of ground truth"
+            unequal = f"{name}: {prediction_count} predicted frames, {truth_count} of ground truth"
             if lengths == "strict":
-                raise InputError(f"{told}; mend them, or set --config.lengths=shortest to compare the first ones")
-            remarks.append(f"{told}: the first {min(prediction_count, truth_count)} are compared")
+                raise InputError(f"{unequal}; make them equal, or set --config.lengths=shortest to compare the first ones")
+            remarks.append(f"{unequal}: the first {min(prediction_count, truth_count)} are compared")
         elif (
             prediction.frames
             and truth.frames
@@ -188,12 +190,7 @@ def match_videos(
         ):
             remarks.append(f"{name}: the two sides number their frames differently; paired in order")
         for video in (prediction, truth):
-            if (path := video.alpha()) is not None:
+            if (path := video.transparent_frame()) is not None:
                 remarks.append(f"{path}: has an alpha channel; transparent pixels count as black")
         matched.append(Pair(name, prediction, truth, min(prediction_count, truth_count)))
     return matched, remarks
-
-
-def _listed(names: list[str], most: int = 10) -> str:
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest

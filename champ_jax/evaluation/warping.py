@@ -1,14 +1,14 @@
 """Warping error: does the prediction move as the ground truth moves?
 
 The flow is OpenCV's DIS optical flow (Kroeger et al. 2016, medium preset) between neighbouring ground-truth frames in
-OpenCV's grey, so that every system is warped by the same motion. Occluded pixels, where the flow there and back does
+OpenCV's gray, so that every system is warped by the same motion. Occluded pixels, where the flow there and back does
 not return within the bound of Sundaram et al. 2010, are left out.
 """
 
 import numpy as np
 
 
-def available() -> bool:
+def is_available() -> bool:
     """Whether OpenCV, which computes the flow, is installed."""
     try:
         import cv2  # noqa: F401
@@ -31,18 +31,18 @@ class WarpingError:
         """The error of the step from the last call's frames to these, uint8 (H, W, 3) both.
 
         Returns:
-          Mean over unoccluded pixels and colours of (p[t] - p[t-1] warped by the flow)^2 for values in [0, 1];
+          Mean over unoccluded pixels and colors of (p[t] - p[t-1] warped by the flow)^2 for values in [0, 1];
           None for a video's first frame and where every pixel is occluded.
         """
         cv2 = self._cv2
-        grey = cv2.cvtColor(truth, cv2.COLOR_RGB2GRAY)
-        previous, self._previous = self._previous, (grey, prediction)
+        gray = cv2.cvtColor(truth, cv2.COLOR_RGB2GRAY)
+        previous, self._previous = self._previous, (gray, prediction)
         if previous is None:
             return None
-        grey_before, prediction_before = previous
-        backward = self._flow.calc(grey, grey_before, None)  # pixel of t -> where it was at t-1
-        forward = self._flow.calc(grey_before, grey, None)
-        height, width = grey.shape
+        gray_before, prediction_before = previous
+        backward = self._flow.calc(gray, gray_before, None)  # pixel of t -> where it was at t-1
+        forward = self._flow.calc(gray_before, gray, None)
+        height, width = gray.shape
         columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
         at_x, at_y = columns + backward[..., 0], rows + backward[..., 1]
         returned = cv2.remap(forward, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -7,7 +7,7 @@ from evaluation_weights import GOLDEN
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from champ_jax.common.pictures import list_images, read_image
-from champ_jax.evaluation.frames import flicker, opencv_grey, pairwise
+from champ_jax.evaluation.frames import flicker, opencv_gray, pairwise
 from champ_jax.evaluation.warping import WarpingError
 
 
@@ -29,10 +29,10 @@ def test_ssim_is_scikit_images(pictures, measured):
     np.testing.assert_allclose(measured["ssim"], expected, atol=1e-6)
 
 
-def test_legacy_ssim_is_scikit_images_on_opencv_grey(pictures, measured):
-    grey = [[cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in side] for side in pictures]
-    np.testing.assert_array_equal(np.asarray(opencv_grey(pictures[0])), np.stack(grey[0]))
-    expected = [structural_similarity(a, b) for a, b in zip(*grey)]
+def test_legacy_ssim_is_scikit_images_on_opencv_gray(pictures, measured):
+    gray = [[cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in side] for side in pictures]
+    np.testing.assert_array_equal(np.asarray(opencv_gray(pictures[0])), np.stack(gray[0]))
+    expected = [structural_similarity(a, b) for a, b in zip(*gray)]
     np.testing.assert_allclose(measured["ssim_legacy"], expected, atol=1e-6)
 
 

@@ -43,18 +43,18 @@ def test_rule_of_the_tests_weights():
 def test_files_are_known_by_their_tensors():
     shapes = {name: {key: tuple(shape) for key, shape in keys.items()} for name, keys in KEYS.items()}
     for name in ("i3d", "resnet3d", "fid_inception"):
-        assert network_weights.recognise(shapes[name]) == (name, "all")
+        assert network_weights.recognize(shapes[name]) == (name, "all")
     for name in ("lpips_vgg", "lpips_alex"):
         linear = {key: shape for key, shape in shapes[name].items() if key.startswith("lin")}
         backbone = {key: shape for key, shape in shapes[name].items() if key.startswith("features")}
-        assert network_weights.recognise(linear) == (name, "linear")
-        assert network_weights.recognise(backbone) == (name, "backbone")
-    assert network_weights.recognise({"conv_in.weight": (320, 4, 3, 3)}) is None
+        assert network_weights.recognize(linear) == (name, "linear")
+        assert network_weights.recognize(backbone) == (name, "backbone")
+    assert network_weights.recognize({"conv_in.weight": (320, 4, 3, 3)}) is None
     # LPIPS 0.1 also comes with SqueezeNet, whose first layers are as wide as VGG16's.
     squeeze = {f"lin{k}.model.1.weight": (1, c, 1, 1) for k, c in enumerate((64, 128, 256, 384, 384, 512, 512))}
-    assert network_weights.recognise(squeeze) is None
+    assert network_weights.recognize(squeeze) is None
     # A two-dimensional ResNet has the three-dimensional one's names.
-    assert network_weights.recognise({"layer1.0.conv1.weight": (64, 64, 1, 1)}) is None
+    assert network_weights.recognize({"layer1.0.conv1.weight": (64, 64, 1, 1)}) is None
 
 
 def test_convert_and_load(alexnet, tmp_path):
