@@ -25,6 +25,6 @@ def first_line(error: BaseException) -> str:
 
 def listed(names: Iterable[str], most: int = 5) -> str:
     """'a, b, c, d, e and 679 more': the first `most` names and the number of the others."""
-    names = [name if len(name) <= 120 else f"{name[:117]}..." for name in map(str, names)]
+    names = [name if len(name) <= 250 else f"{name[:247]}..." for name in map(str, names)]
     rest = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest

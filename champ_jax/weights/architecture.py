@@ -145,7 +145,9 @@ def _guidance_config(files: Mapping[str, PartFile | None], unet: UNetConfig) -> 
     for file in encoders:
         with contextlib.suppress(InputError):
             measured.append(GuidanceConfig(**_sizes(file, "guidance encoder", _guidance_fields)))
-    return commonest(measured) if measured else GuidanceConfig(**_sizes(encoders[0], "guidance encoder", _guidance_fields))
+    return (
+        commonest(measured) if measured else GuidanceConfig(**_sizes(encoders[0], "guidance encoder", _guidance_fields))
+    )
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,8 +25,11 @@ import ml_dtypes
 import numpy as np
 import orbax.checkpoint as ocp
 
-from champ_jax.common.errors import InputError
-from champ_jax.common.files import atomic_path
+from champ_jax.common.errors import InputError, first_line, listed
+from champ_jax.common.files import atomic_path, find_type, read_json
+from champ_jax.common.limits import require_memory
+from champ_jax.common.outputs import Output, claim, folder_with
+from champ_jax.weights.flat import dotted
 from champ_jax.weights.names import flatten, is_table, unflatten
 from champ_jax.weights.orbax_arrays import lone_reader
 
@@ -88,11 +92,11 @@ def checkpoint_writer(directory: str | os.PathLike) -> Iterator[Writer]:
     """A Writer for `directory`, which appears, or is replaced, when the block ends after `finish`.
 
     Raises:
-      InputError: the folder cannot be written, or is there and is no checkpoint (it is not replaced then).
+      InputError: the folder cannot be written, or holds something else than a checkpoint, or the disk is full; what was
+        there stays.
     """
     directory = Path(directory)
-    if directory.exists() and not (directory.is_dir() and _is_replaceable(directory)):
-        raise InputError(f"{directory}: exists and is no checkpoint of ours; name another output or remove it")
+    claim([Output("checkpoint", directory, CHECKPOINT)])
     with atomic_path(directory, folder=True) as temporary:
         temporary.mkdir()
         writer = Writer(temporary.absolute())
@@ -129,14 +133,11 @@ def read_config(directory: str | os.PathLike) -> dict[str, Any]:
     """
     directory = Path(directory)
     path = directory / CONFIG
-    if not directory.is_dir():
+    if find_type(directory) != "folder":
         raise InputError(f"{directory}: no such checkpoint directory; make one with tools/convert_weights.py")
-    if not path.is_file():
+    if find_type(path) is None:
         raise InputError(f"{directory}: is no checkpoint, it has no {CONFIG}; make one with tools/convert_weights.py")
-    try:
-        config = json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(f"{path}: is damaged ({error}); convert the weights again") from error
+    config = read_json(path)
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise InputError(f"{path}: is not the config of a checkpoint of ours; make one with tools/convert_weights.py")
     if config.get("version") != VERSION:
@@ -144,13 +145,33 @@ def read_config(directory: str | os.PathLike) -> dict[str, Any]:
             f"{path}: is of version {config.get('version')}, this program reads version {VERSION}; "
             "convert the weights again"
         )
-    for field in ("model", "sources", "components"):
-        if not isinstance(config.get(field), dict):
-            raise InputError(f"{path}: is damaged (no field {field}); convert the weights again")
-    untrained = config.setdefault("untrained", {})  # older checkpoints do not have the field
-    if not isinstance(untrained, dict) or not all(isinstance(origin, str) for origin in untrained.values()):
-        raise InputError(f"{path}: is damaged (field untrained is not an object of texts); convert the weights again")
+    config.setdefault("untrained", {})  # older checkpoints do not have the field
+    for field, problem in _damaged_fields(config):
+        raise InputError(f"{path}: is damaged ({field} {problem}); convert the weights again")
     return config
+
+
+def _damaged_fields(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(field, what is wrong with it)."""
+    for field in ("model", "sources", "components", "untrained"):
+        if not isinstance(config.get(field), dict):
+            yield field, "is no object" if field in config else "is missing"
+            return
+    for name, entry in config["components"].items():
+        if not name.isidentifier():  # it names a folder
+            yield f"components {name[:100]!r}", "is no component"
+        elif not isinstance(entry, dict) or not isinstance(entry.get("sha256"), str):
+            yield f"components.{name}", "has no sha256"
+        elif any(type(entry.get(number)) is not int or entry[number] < 0 for number in ("parameters", "bytes")):
+            yield f"components.{name}", "has no sizes"
+    for name, source in config["sources"].items():
+        if not isinstance(source, dict) or not isinstance(source.get("dtype", ""), str):
+            yield f"sources.{name}", "has no dtype"
+        elif not isinstance(source.get("exceptions", {}), dict) or not isinstance(source.get("absent", []), list):
+            yield f"sources.{name}", "is no record of a file"
+    for name, origin in config["untrained"].items():
+        if not isinstance(origin, str):
+            yield f"untrained.{name}", "is no text"
 
 
 def load_checkpoint(
@@ -173,7 +194,7 @@ def load_checkpoint(
 
     Raises:
       InputError: no checkpoint, a component it does not have, damaged arrays, or arrays that do not fit `expected`
-        (all misfits are named).
+        (the first five misfits are named, and their number).
     """
     directory = Path(directory).absolute()
     config = read_config(directory)
@@ -190,15 +211,19 @@ def load_checkpoint(
 
 
 def _load_component(directory: Path, description: Mapping[str, Any]) -> Tree:
-    if not directory.is_dir():
+    if find_type(directory) != "folder":
         raise InputError(f"{directory}: is missing from the checkpoint; convert the weights again")
+    require_memory(description["bytes"], f"{directory}", "free some memory")
     try:
         with _quiet(), lone_reader() as checkpointer:
             stored = checkpointer.metadata(directory).item_metadata.tree
+            size = sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for _, leaf in flatten(stored))
+            if size != description["bytes"]:
+                raise InputError(f"its arrays take {size:,} bytes, not {description['bytes']:,}")
             wanted = unflatten((path, ocp.RestoreArgs(restore_type=np.ndarray)) for path, _ in flatten(stored))
             arrays = checkpointer.restore(directory, args=ocp.args.PyTreeRestore(restore_args=wanted))
     except Exception as error:  # Orbax and TensorStore raise many kinds
-        raise InputError(f"{directory}: is damaged ({_first_line(error)}); convert the weights again") from error
+        raise InputError(f"{directory}: is damaged ({first_line(error)}); convert the weights again") from error
     # Orbax writes the numbers of list entries as text.
     tree = unflatten((tuple(map(_number, path)), leaf) for path, leaf in flatten(arrays))
     if describe(tree)["sha256"] != description.get("sha256"):
@@ -207,18 +232,18 @@ def _load_component(directory: Path, description: Mapping[str, Any]) -> Tree:
 
 
 def check_fit(tree: Tree, expected: Tree, where: str | os.PathLike) -> None:
-    """Raises InputError naming every array of `tree` that is missing, unexpected or misshapen against `expected`."""
+    """Raises InputError naming arrays of `tree` that are missing, unexpected or misshapen against `expected`."""
     have = {path: tuple(leaf.shape) for path, leaf in flatten(tree)}
     need = {path: tuple(leaf.shape) for path, leaf in flatten(expected)}
-    problems = [f"{_dotted(path)} is missing" for path in need if path not in have]
-    problems += [f"{_dotted(path)} is unexpected" for path in have if path not in need]
+    problems = [f"{dotted(path)} is missing" for path in need if path not in have]
+    problems += [f"{dotted(path)} is unexpected" for path in have if path not in need]
     problems += [
-        f"{_dotted(path)} is {have[path]}, the model has {need[path]}"
+        f"{dotted(path)} is {have[path]}, the model has {need[path]}"
         for path in need
         if path in have and have[path] != need[path]
     ]
     if problems:
-        raise InputError(f"{where}: the weights are of another architecture: {'; '.join(problems)}")
+        raise InputError(f"{where}: the weights are of another architecture: {listed(problems)}")
 
 
 def cast(tree: Tree, dtype: Any) -> Tree:
@@ -238,12 +263,12 @@ def is_floating(dtype: Any) -> bool:
 
 def describe(tree: Tree) -> dict[str, Any]:
     """What config.json says of a component: tensors, parameters, bytes, sha256."""
-    leaves = sorted(((path, np.asarray(leaf)) for path, leaf in flatten(tree)), key=lambda item: _dotted(item[0]))
+    leaves = sorted(((path, np.asarray(leaf)) for path, leaf in flatten(tree)), key=lambda item: dotted(item[0]))
     with concurrent.futures.ThreadPoolExecutor() as pool:  # hashlib lets other threads run
         digests = list(pool.map(lambda item: _digest(item[1]), leaves))
     total = hashlib.sha256()
     for (path, leaf), digest in zip(leaves, digests):
-        total.update(f"{_dotted(path)} {leaf.dtype.name} {leaf.shape} {digest}\n".encode())
+        total.update(f"{dotted(path)} {leaf.dtype.name} {leaf.shape} {digest}\n".encode())
     return {
         "tensors": len(leaves),
         "parameters": sum(leaf.size for path, leaf in leaves if not is_table(path)),
@@ -256,29 +281,20 @@ def _digest(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8)).hexdigest()
 
 
-def _is_replaceable(directory: Path) -> bool:
-    """An empty folder or a checkpoint."""
-    return not any(directory.iterdir()) or _is_checkpoint(directory)
-
-
 def _is_checkpoint(directory: Path) -> bool:
+    """Whether the folder is a checkpoint and holds nothing besides."""
     try:
-        read_config(directory)
+        known = {CONFIG, *read_config(directory)["components"]}
     except InputError:
         return False
-    return True
+    return all(entry.name in known for entry in directory.iterdir())
 
 
-def _dotted(path: Sequence[Any]) -> str:
-    return ".".join(map(str, path))
+CHECKPOINT = folder_with("a converted checkpoint", _is_checkpoint)
 
 
 def _number(name: Any) -> Any:
     return int(name) if isinstance(name, str) and name.isdecimal() else name
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from champ_jax.weights.checkpoint import CHECKPOINT, DTYPES, checkpoint_writer
 from champ_jax.weights.conversion_plan import Part, Plan, make_plan
 from champ_jax.weights.flat import dotted
 from champ_jax.weights.names import Path as ParameterPath
-from champ_jax.weights.names import TensorName, is_table, unflatten
+from champ_jax.weights.names import TensorName, unflatten
 from champ_jax.weights.tensor_files import open_tensors
 
 
@@ -57,8 +57,8 @@ def convert(
       What was done.
 
     Raises:
-      InputError: a file is missing or unreadable; tensors are missing, unexpected, misshapen or not finite; `output` may
-        not be written over, or cannot be written.
+      InputError: a file is missing or unreadable; tensors are missing, unexpected, misshapen or not finite; `output`
+        may not be written over, or cannot be written.
     """
     Choice(*DTYPES).check("--dtype", dtype)
     Integer(minimum=0).check("--seed", seed)
@@ -84,7 +84,9 @@ def convert(
     return plan
 
 
-def _read(part: Part, dtype: str, seed: int, advance: Callable[[int], Any]) -> Iterator[tuple[ParameterPath, np.ndarray]]:
+def _read(
+    part: Part, dtype: str, seed: int, advance: Callable[[int], Any]
+) -> Iterator[tuple[ParameterPath, np.ndarray]]:
     """(path, array) of every tensor of a part; `advance` is told the bytes of each."""
     arrays = _initialized(part, dtype, seed) if part.source is None else _from_file(part, dtype)
     for path, array in arrays:

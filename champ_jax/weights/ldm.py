@@ -63,7 +63,7 @@ def unet_names(keys: Iterable[str]) -> dict[str, str]:
     keys = list(keys)
     # Layers are numbered through, a level is its ResNets and one sampling layer: the first such layer tells how many.
     level = min(
-        (int(match[1]) for key in keys if (match := re.match(r"input_blocks\.(\d{1,4})\.0\.op\.weight", key))),
+        (max(int(match[1]), 1) for key in keys if (match := re.match(r"input_blocks\.(\d{1,4})\.0\.op\.weight", key))),
         default=len(keys),
     )
     return {_unet_name(key, level): key for key in keys}
@@ -99,7 +99,9 @@ def _resnet_name(key: str) -> str:
 def vae_names(keys: Iterable[str]) -> dict[str, str]:
     """{diffusers' key: LDM's key without VAE_PREFIX} of a VAE's tensors; a key of no known kind stays as it is."""
     keys = list(keys)
-    levels = 1 + max((int(match[1]) for key in keys if (match := re.match(r"decoder\.up\.(\d{1,4})\.", key))), default=0)
+    levels = 1 + max(
+        (int(match[1]) for key in keys if (match := re.match(r"decoder\.up\.(\d{1,4})\.", key))), default=0
+    )
 
     def up(match: re.Match[str]) -> str:
         kind = "resnets." if match[2] == "block." else "upsamplers.0."

@@ -65,11 +65,11 @@ class PartFile:
     def notes(self) -> list[str]:
         """A line for each kind of entry that was passed over."""
         lines = [
-            f"{self.path}: {len(keys)} tensors passed over ({what}: {listed(keys)})"
+            f"{self.path}: {len(keys)} tensors passed over ({what}): {listed(keys)}"
             for what, keys in self.passed_over.items()
         ]
         if self.others:
-            lines.append(f"{self.path}: {len(self.others)} entries passed over (no weights: {listed(self.others)})")
+            lines.append(f"{self.path}: {len(self.others)} entries passed over (no weights): {listed(self.others)}")
         return lines
 
 
@@ -99,16 +99,16 @@ def read_part(path: Path, part: str) -> PartFile:
             raise InputError(f"{path}: {keys[key]} and {original} are two tensors for {key}")
         keys[key] = original
     found = PartFile(path, keys, {key: infos[original] for key, original in keys.items()}, others, passed_over)
-    besides = {key: what for key in keys for pattern, what in _BESIDES.get(part, {}).items() if re.fullmatch(pattern, key)}
     if part == "motion_module":
-        besides = {key: "not a motion module's" for key in keys if _MOTION not in key}
-    return found._without(besides)
+        return found._without({key: "not a motion module's" for key in keys if _MOTION not in key})
+    besides = _BESIDES.get(part, {}).items()
+    return found._without({key: what for key in keys for pattern, what in besides if re.fullmatch(pattern, key)})
 
 
 def _ldm_names(
     path: Path, infos: Mapping[str, TensorInfo], part: str, passed_over: dict[str, tuple[str, ...]]
 ) -> dict[str, str]:
-    """{diffusers' key: key in the file} of a Stable Diffusion file; adds to `passed_over` what has no place in Champ."""
+    """{diffusers' key: key in the file} of a Stable Diffusion file; adds to `passed_over` what has no place here."""
     if part == "vae":
         prefix, rename = ldm.VAE_PREFIX, ldm.vae_names
     elif part.endswith("unet"):

@@ -46,7 +46,8 @@ class PretrainedTree:
     @property
     def files(self) -> list[Path]:
         """All of them."""
-        places = (getattr(self, field.name) for field in dataclasses.fields(self) if field.name not in ("root", "champ"))
+        places = (self.sd_unet, self.unet_config, self.vae, self.vae_config, self.image_encoder)
+        places += (self.image_encoder_config, self.motion_module)
         return [*self.champ.values(), *(place for place in places if place is not None)]
 
 
@@ -78,7 +79,9 @@ def find_files(
         raise InputError(f"{error.filename or source}: cannot be read ({reason(error)})") from error
 
 
-def _find_files(source: Path, vae: Path | None, image_encoder: Path | None, motion_module: Path | None) -> PretrainedTree:
+def _find_files(
+    source: Path, vae: Path | None, image_encoder: Path | None, motion_module: Path | None
+) -> PretrainedTree:
     champ: dict[str, Path] = {}
     sd_unet = unet_config = vae_folder = image_folder = None
     if source.is_dir():
@@ -165,7 +168,7 @@ def _is_tree(folder: Path) -> bool:
 
 
 def _cached_model(folder: Path) -> Path | None:
-    """The newest snapshot in a folder of the Hugging Face cache: models--OWNER--NAME, or the folder that holds these."""
+    """The newest snapshot in a folder of the Hugging Face cache: models--OWNER--NAME, or one that holds these."""
     places = [folder, folder / "hub", *_entries(folder), *_entries(folder / "hub")]
     snapshots = [snapshot for place in places for snapshot in _entries(place / "snapshots") if snapshot.is_dir()]
     return max(snapshots, key=lambda path: (_is_tree(path), path.stat().st_mtime), default=None)

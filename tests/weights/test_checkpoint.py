@@ -13,7 +13,7 @@ from champ_jax.common.errors import InputError
 from champ_jax.models.champ import COMPONENTS, ChampConfig, build_component
 from champ_jax.models.functional import PureNetwork, fill
 from champ_jax.weights.checkpoint import checkpoint_writer, load_checkpoint, read_config, save_checkpoint
-from champ_jax.weights.convert import abstract_state
+from champ_jax.weights.conversion_plan import abstract_state
 from champ_jax.weights.names import flatten
 
 TREE = {
@@ -119,11 +119,11 @@ def test_a_missing_component_is_noticed(saved):
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        (lambda config: "{", "is damaged"),
+        (lambda config: "{", "is not JSON"),
         (lambda config: "[]", "not the config"),
         (lambda config: json.dumps({"model_type": "clip"}), "not the config"),
         (lambda config: json.dumps({**config, "version": 99}), "version 99"),
-        (lambda config: json.dumps({**config, "components": None}), "no field components"),
+        (lambda config: json.dumps({**config, "components": None}), "components is no object"),
     ],
 )
 def test_configs_that_are_none(saved, change, word):
@@ -170,7 +170,7 @@ def test_a_failed_save_leaves_the_old_one(saved):
 def test_a_folder_of_other_things_is_not_replaced(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "me.jpg").write_bytes(b"x")
-    with pytest.raises(InputError, match="is no checkpoint of ours"):
+    with pytest.raises(InputError, match="holds other things, not a converted checkpoint"):
         save_checkpoint(tmp_path / "photos", {"vae": TREE}, {})
     assert (tmp_path / "photos" / "me.jpg").exists()
 

@@ -107,7 +107,8 @@ def test_everything_that_is_wrong_is_told_at_once(tree, tmp_path):
     denoiser = golden_weights.state_dict("denoising_unet")
     del denoiser["conv_in.weight"], denoiser["time_embedding.linear_1.bias"]
     denoiser["conv_out.bias"] = np.zeros(5, np.float16)
-    denoiser["lora.up.weight"] = np.zeros((2, 2), np.float16)
+    denoiser["conv_in.lora_up.weight"] = np.zeros((2, 2), np.float16)  # would change what the network computes
+    denoiser["text_model.norm.weight"] = np.zeros(2, np.float16)  # no part of it
     golden_weights.write_state(broken / "champ/denoising_unet.pth", denoiser)
     vae = golden_weights.state_dict("vae")
     vae["quant_conv.weight"] = vae["quant_conv.weight"][:, :, 0]
@@ -121,7 +122,7 @@ def test_everything_that_is_wrong_is_told_at_once(tree, tmp_path):
     text = str(error.value)
     for pattern in (
         r"denoising_unet\.pth: 2 missing \(conv_in\.weight, time_embedding\.linear_1\.bias\)",
-        r"1 unexpected \(lora\.up\.weight\)",
+        r"1 unexpected \(conv_in\.lora_up\.weight\)",
         r"1 misshapen \(conv_out\.bias is 5, the model has 4\)",
         r"diffusion_pytorch_model\.safetensors: 1 missing \(decoder\.conv_out\.bias\)",
         r"quant_conv\.weight is 8x8x1, the model has 8x8x1x1",
@@ -129,6 +130,7 @@ def test_everything_that_is_wrong_is_told_at_once(tree, tmp_path):
     ):
         assert re.search(pattern, text), (pattern, text)
     assert "motion_module" not in text
+    assert "text_model" not in text
     assert stays_absent(tmp_path / "out")
 
 
@@ -189,10 +191,10 @@ def test_unknown_condition(tree, tmp_path):
 @pytest.mark.parametrize(
     ("file", "content", "word"),
     [
-        ("stable-diffusion-v1-5/unet/config.json", "<html>", "not JSON"),
+        ("stable-diffusion-v1-5/unet/config.json", "<html>", "is a web page"),
         ("stable-diffusion-v1-5/unet/config.json", '{"act_fn": "gelu"}', "act_fn"),
         ("sd-vae-ft-mse/config.json", "[]", "no JSON object"),
-        ("sd-vae-ft-mse/config.json", '{"block_out_channels": 3}', "block_out_channels=3"),
+        ("sd-vae-ft-mse/config.json", '{"block_out_channels": 3}', "block_out_channels=3: expected"),
         ("image_encoder/config.json", '{"hidden_act": "gelu"}', "hidden_act"),
     ],
 )
@@ -268,8 +270,8 @@ def test_one_ldm_file(image_encoder, ldm_state, tmp_path):
     assert len(re.findall("initialized", table)) == 5
 
     golden_weights.write_state(tmp_path / "odd.safetensors", {**ldm_state, "control_model.x": np.ones(2, np.float32)})
-    with pytest.raises(InputError, match=r"1 unexpected \(control_model\.x\)"):
-        convert(tmp_path / "odd.safetensors", tmp_path / "none", image_encoder=image_encoder, progress=False)
+    plan = convert(tmp_path / "odd.safetensors", tmp_path / "odd", image_encoder=image_encoder, progress=False)
+    assert "1 tensors passed over (not Stable Diffusion's): control_model.x" in plan.table()
     with pytest.raises(InputError, match="--image_encoder"):
         convert(tmp_path / "v1-5-pruned.ckpt", tmp_path / "none", progress=False)
 
@@ -304,6 +306,94 @@ def test_other_files_of_the_same_model(tree, converted, ldm_state, tmp_path):
     assert "2 tensors passed over (text half of CLIP)" in plan.table()
 
 
+def test_entries_that_nobody_needs_are_passed_over_with_a_count(tree, converted, tmp_path):
+    """What published files hold beside a network's tensors: the training of a VAE, a whole UNet around motion modules,
+    a trainer's counters, tensors of types no network has; the image encoder as model.fp16.safetensors."""
+    source = copy(tree, tmp_path / "source")
+    vae = golden_weights.state_dict("vae")
+    beside = {f"loss.discriminator.main.{index}.weight": np.ones(2, np.float32) for index in range(7)}
+    beside["model_ema.decay"] = np.ones((), np.float32)
+    golden_weights.write_state(source / "sd-vae-ft-mse/diffusion_pytorch_model.safetensors", {**vae, **beside})
+    motion = {**golden_weights.state_dict("denoising_unet"), **golden_weights.state_dict("motion_module")}
+    state = {f"module.{key}": torch.from_numpy(array) for key, array in motion.items()}
+    wrapped = {"state_dict": state, "epoch": 3, "global_step": 9, "animatediff_config": {"unet": [1, 2]}}
+    torch.save(wrapped, source / "champ/motion_module.pth")
+    depth = {key: torch.from_numpy(array) for key, array in golden_weights.state_dict("guidance_encoder_depth").items()}
+    unused = {"epoch": 3, "config": {"a": 1}, "mask": torch.zeros(3, dtype=torch.uint8), "phase": torch.zeros(2) * 1j}
+    torch.save({**depth, **unused}, source / "champ/guidance_encoder_depth.pth")
+    (source / "image_encoder/pytorch_model.bin").unlink()
+    encoder = golden_weights.state_dict("image_encoder")
+    golden_weights.write_state(source / "image_encoder/model.fp16.safetensors", encoder)
+    table = convert(source, tmp_path / "out", progress=False).table()
+    assert hashes(tmp_path / "out") == hashes(converted)
+    for line in (
+        r"diffusion_pytorch_model.safetensors: 7 tensors passed over \(the training loss\): .*4.weight and 2 more$",
+        r"diffusion_pytorch_model.safetensors: 1 tensors passed over \(moving average of the VAE\)",
+        r"motion_module.pth: 684 tensors passed over \(not a motion module's\): .* and 679 more$",
+        r"guidance_encoder_depth.pth: 4 entries passed over \(no weights\): epoch, config, mask, phase$",
+    ):
+        assert re.search(line, table, re.MULTILINE), (line, table)
+
+
+def test_a_list_in_a_message_shows_five_and_a_number(tree, tmp_path):
+    broken = copy(tree, tmp_path / "broken")
+    shutil.copy(broken / "champ/guidance_encoder_depth.pth", broken / "champ/denoising_unet.pth")
+    with pytest.raises(InputError, match=r"denoising_unet.pth: \d+ missing \((\S+, ){4}\S+ and \d+ more\)") as error:
+        convert(broken, tmp_path / "out", progress=False)
+    assert len(str(error.value)) < 1500
+
+
+@pytest.mark.parametrize("option", ["source", "vae", "image_encoder"])
+def test_a_folder_around_the_weights_says_which_to_name(tree, option, tmp_path):
+    """A tree in a tree, as archives unpack; a folder of the Hugging Face cache."""
+    nested = tmp_path / "pretrained_models"
+    cache = tmp_path / "hub" / "models--someone--champ" / "snapshots" / "1f2e"
+    inner = {"source": "", "vae": "sd-vae-ft-mse", "image_encoder": "image_encoder"}[option]
+    name = {"source": "pretrained_models", "vae": "vae", "image_encoder": "image_encoder"}[option]
+    for given, place in ((nested, nested / name), (cache.parents[1], cache), (cache.parents[2], cache)):
+        shutil.copytree(tree / inner, place)
+        with pytest.raises(InputError) as error:
+            convert(**({"source": tree, "output": tmp_path / "out", "progress": False} | {option: given}))
+        assert str(given) in str(error.value)
+        assert str(error.value).endswith(f"--{option}={place}")
+        shutil.rmtree(place)
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_folders_say_what_they_are(tree, tmp_path):
+    with pytest.raises(InputError, match=f"is the champ/ folder of a tree.*--source={tree}$"):
+        convert(tree / "champ", tmp_path / "out", progress=False)
+    (tmp_path / "archives").mkdir()
+    (tmp_path / "archives/champ.zip").write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"holds archives \(champ.zip\); unpack"):
+        convert(tmp_path / "archives", tmp_path / "out", progress=False)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/me.jpg").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"photos: holds neither champ/\*.pth .* it holds me.jpg"):
+        convert(tmp_path / "photos", tmp_path / "out", progress=False)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_numbers_are_refused(tree, tmp_path, value):
+    broken = copy(tree, tmp_path / "broken")
+    state = golden_weights.state_dict("vae")
+    state["encoder.conv_in.bias"] = state["encoder.conv_in.bias"].copy()
+    state["encoder.conv_in.bias"][3] = value
+    golden_weights.write_state(broken / "sd-vae-ft-mse/diffusion_pytorch_model.safetensors", state)
+    with pytest.raises(InputError, match=r"model.safetensors: encoder.conv_in.bias holds NaN or infinite"):
+        convert(broken, tmp_path / "out", progress=False)
+    assert stays_absent(tmp_path / "out")
+
+
+def test_whole_numbers_where_weights_are_meant(tree, tmp_path):
+    broken = copy(tree, tmp_path / "broken")
+    state = golden_weights.state_dict("vae")
+    state["encoder.conv_in.bias"] = np.zeros(state["encoder.conv_in.bias"].shape, np.int64)
+    golden_weights.write_state(broken / "sd-vae-ft-mse/diffusion_pytorch_model.safetensors", state)
+    with pytest.raises(InputError, match=r"1 of whole numbers \(encoder.conv_in.bias\)"):
+        convert(broken, tmp_path / "out", progress=False)
+
+
 def test_sizes_that_do_not_go_together(tree, image_encoder, tmp_path):
     broken = copy(tree, tmp_path / "broken")
     config = golden_weights.configs()["image_encoder"]
@@ -321,7 +411,7 @@ def test_wrong_file_in_place(tree, tmp_path):
 
 def test_disk_space_is_asked_for_first(tree, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**6))
-    with pytest.raises(InputError, match="MiB free"):
+    with pytest.raises(InputError, match=r"need 35\.4 MiB, the disk has 976\.6 KiB free"):
         convert(tree, tmp_path / "out", progress=False)
     assert stays_absent(tmp_path / "out")
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from weights_trees import LAYOUTS
 
 from champ_jax.models.champ import COMPONENTS, ChampConfig
-from champ_jax.weights.convert import abstract_state
+from champ_jax.weights.conversion_plan import abstract_state
 from champ_jax.weights.names import canonical, files_of, is_table, tensor_name
 
 PARAMETERS = {
