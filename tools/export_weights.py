@@ -11,8 +11,8 @@ do; the VAE's attention has the names diffusers uses since 0.18. Needs PyTorch (
 from collections.abc import Sequence
 
 from champ_jax.common.cli import Parser, run
-from champ_jax.weights import work_folder
-from champ_jax.weights.export import export, export_trees
+from champ_jax.weights.export import export, export_run
+from champ_jax.weights.work_folder import is_work_folder
 
 
 def main(argv: Sequence[str]) -> None:
@@ -20,11 +20,8 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--checkpoint", required=True, help="checkpoint directory or training work folder")
     parser.add_argument("--output", required=True, help="folder to write; must not exist")
     arguments = parser.parse_args(argv)
-    if work_folder.is_work_folder(arguments.checkpoint):
-        model, trees = work_folder.load_for_inference(arguments.checkpoint)
-        written = export_trees(model.to_json(), trees, arguments.output)
-    else:
-        written = export(arguments.checkpoint, arguments.output)
+    write = export_run if is_work_folder(arguments.checkpoint) else export
+    written = write(arguments.checkpoint, arguments.output)
     for place, dtypes in written.items():
         print(f"{place}: {', '.join(f'{count} {dtype}' for dtype, count in dtypes.items())}")
     print(f"written: {arguments.output}")

@@ -85,7 +85,7 @@ class Evaluator:
         warping = WarpingError() if "warping_error" in self.metrics else None
         values: dict[str, list[np.ndarray]] = {}
         last: tuple[np.ndarray, np.ndarray] | None = None
-        for truth, prediction in _ahead(self._chunks(pair, results)):
+        for truth, prediction in _prefetched(self._chunks(pair, results)):
             for name, array in self._frame_values(truth, prediction, last).items():
                 values.setdefault(name, []).append(array)
             if warping is not None:
@@ -221,7 +221,7 @@ def _size(shape: Sequence[int]) -> str:
     return f"{shape[1]}x{shape[0]}"
 
 
-def _ahead(chunks: Iterator[Any]) -> Iterator[Any]:
+def _prefetched(chunks: Iterator[Any]) -> Iterator[Any]:
     """Reads the next chunk in a thread while the caller works on this one."""
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(next, chunks, None)

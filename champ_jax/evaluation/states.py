@@ -9,6 +9,8 @@ import numpy as np
 
 from champ_jax.evaluation.frechet import Gaussian, frechet_distance
 
+_DRAWN_TOGETHER = 1000  # resamples of the bootstrap; bounds its memory
+
 
 @dataclasses.dataclass
 class Results:
@@ -109,9 +111,12 @@ class Results:
             return None
         sums = np.array([self.values[video][metric].sum() for video in videos])
         counts = np.array([self.values[video][metric].size for video in videos])
-        drawn = np.random.default_rng(seed).integers(len(videos), size=(resamples, len(videos)))
-        means = sums[drawn].sum(1) / counts[drawn].sum(1)
-        low, high = np.percentile(means, [2.5, 97.5])
+        rng = np.random.default_rng(seed)
+        means = []
+        for first in range(0, resamples, _DRAWN_TOGETHER):
+            drawn = rng.integers(len(videos), size=(min(resamples - first, _DRAWN_TOGETHER), len(videos)))
+            means.append(sums[drawn].sum(1) / counts[drawn].sum(1))
+        low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
         return float(low), float(high)
 
 

@@ -172,7 +172,8 @@ def _parse(path: Path, read: Callable[[Mapping[str, Any]], Any], fields: Mapping
     try:
         return read(fields)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        reason = re.sub(r"^\w+ config(\.json)?: ", "", str(error))  # the path says which it is
+        raise InputError(f"{path}: {reason}") from error
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise InputError(f"{path}: has a field of the wrong type ({error})") from error
 

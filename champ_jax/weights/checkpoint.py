@@ -29,6 +29,7 @@ from champ_jax.common.errors import InputError, first_line, listed
 from champ_jax.common.files import atomic_path, find_type, read_json
 from champ_jax.common.limits import require_memory
 from champ_jax.common.outputs import Output, claim, folder_with
+from champ_jax.models.champ import ChampConfig
 from champ_jax.weights.flat import dotted
 from champ_jax.weights.names import flatten, is_table, unflatten
 from champ_jax.weights.orbax_arrays import lone_reader
@@ -149,6 +150,15 @@ def read_config(directory: str | os.PathLike) -> dict[str, Any]:
     for field, problem in _damaged_fields(config):
         raise InputError(f"{path}: is damaged ({field} {problem}); convert the weights again")
     return config
+
+
+def model_of(directory: str | os.PathLike, config: Mapping[str, Any]) -> ChampConfig:
+    """The model that a checkpoint's config.json describes; raises InputError, naming the file, if it describes none."""
+    path = Path(directory) / CONFIG
+    try:
+        return ChampConfig.from_json(config["model"])
+    except (InputError, TypeError, ValueError, KeyError, AttributeError) as error:
+        raise InputError(f"{path}: {first_line(error)}; convert the weights again") from error
 
 
 def _damaged_fields(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

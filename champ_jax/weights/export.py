@@ -11,9 +11,13 @@ from tqdm import tqdm
 
 from champ_jax.common.errors import InputError
 from champ_jax.common.files import atomic_path
-from champ_jax.common.limits import require_space
-from champ_jax.weights.checkpoint import is_floating, load_checkpoint, read_config
+from champ_jax.common.outputs import Output, claim, folder_with
+from champ_jax.models.champ import ChampConfig
+from champ_jax.weights.checkpoint import is_floating, load_checkpoint, model_of, read_config
 from champ_jax.weights.names import TensorName, files_of, flatten
+from champ_jax.weights.work_folder import load_for_inference
+
+_NEW_FOLDER = folder_with("a folder", lambda path: False)
 
 # Where a file goes that is not champ/STEM.pth.
 _PLACES = {
@@ -42,8 +46,9 @@ def export(checkpoint: str | Path, output: str | Path, *, progress: bool = True)
     """
     config = read_config(checkpoint)
     return _export(
+        checkpoint,
         output,
-        config["model"],
+        model_of(checkpoint, config),
         {name: fields["parameters"] for name, fields in config["components"].items()},
         lambda component: load_checkpoint(checkpoint, [component])[1][component],
         config["sources"],
@@ -51,23 +56,17 @@ def export(checkpoint: str | Path, output: str | Path, *, progress: bool = True)
     )
 
 
-def export_trees(
-    model: Mapping[str, Any], trees: Mapping[str, Mapping[Any, Any]], output: str | Path, *, progress: bool = True
-) -> dict[str, dict[str, int]]:
-    """The same from memory, all tensors in float32.
-
-    Args:
-      model: ChampConfig.to_json().
-      trees: {component: pure nested dict of arrays}.
-      output, progress: as in `export`, and so are the result and what is raised.
-    """
+def export_run(workdir: str | Path, output: str | Path, *, progress: bool = True) -> dict[str, dict[str, int]]:
+    """The same of a training's newest checkpoint, its averaged parameters if it keeps any; all tensors in float32."""
+    model, trees = load_for_inference(workdir)
     sizes = {name: sum(leaf.size for _, leaf in flatten(tree)) for name, tree in trees.items()}
-    return _export(output, model, sizes, trees.__getitem__, {}, progress)
+    return _export(workdir, output, model, sizes, trees.__getitem__, {}, progress)
 
 
 def _export(
+    source: str | Path,
     output: str | Path,
-    model: Mapping[str, Any],
+    model: ChampConfig,
     sizes: Mapping[str, int],
     load: Callable[[str], Mapping[Any, Any]],
     sources: Mapping[str, Any],
@@ -80,7 +79,7 @@ def _export(
         raise InputError(
             f"{output}: writing PyTorch's .pth and .bin files needs PyTorch; pip install 'champ_jax[convert]'"
         ) from None
-    require_space(output, int(1.05 * 4 * sum(sizes.values())))
+    claim([Output("--output", output, _NEW_FOLDER, int(1.05 * 4 * sum(sizes.values())))], [source])
     written: dict[str, dict[str, int]] = {}
     with (
         atomic_path(output, folder=True, replace=False) as temporary,
@@ -96,9 +95,10 @@ def _export(
                 _write(temporary / place, state)
                 written[place] = _count(array.dtype.name for array in state.values())
             bar.update(size)
+        fields = model.to_json()
         for field, folder in _CONFIGS.items():
             (temporary / folder).mkdir(parents=True, exist_ok=True)
-            (temporary / folder / "config.json").write_text(json.dumps(model[field], indent=2) + "\n")
+            (temporary / folder / "config.json").write_text(json.dumps(fields[field], indent=2) + "\n")
     return written
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from champ_jax.common.errors import InputError
 from champ_jax.models.champ import COMPONENTS, ChampConfig
 from champ_jax.weights import packed, work_folder
-from champ_jax.weights.checkpoint import Tree, cast, describe, load_checkpoint, read_config
+from champ_jax.weights.checkpoint import Tree, cast, describe, load_checkpoint, model_of, read_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _checkpoint(path: Path) -> Weights:
     digests = {name: fields["components"][name]["sha256"] for name in COMPONENTS if name in fields["components"]}
     return Weights(
         path=path,
-        model=ChampConfig.from_json(fields["model"]),
+        model=model_of(path, fields),
         identity="+".join(digests.values()),
         components=tuple(digests),
         sources=fields["sources"],

@@ -1,6 +1,7 @@
 """Where the weights are in what users have: Champ's `pretrained_models/` tree, Stable Diffusion's folder or file."""
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -116,17 +117,18 @@ def _find_files(
 
 
 def _weights_in(place: Path | None, stems: Sequence[str]) -> Path | None:
-    if place is None or (place.exists() and not place.is_dir()):
+    if place is None or not place.is_dir():
         return place
     candidates = (place / f"{stem}{suffix}" for suffix in SUFFIXES for stem in stems)
-    return next((path for path in candidates if path.is_file()), None)
+    # Whether it can be read is said when it is opened.
+    return next((path for path in candidates if os.path.lexists(path) and not path.is_dir()), None)
 
 
 def _config_in(place: Path | None) -> Path | None:
     if place is None:
         return None
     config = (place if place.is_dir() else place.parent) / "config.json"
-    return config if config.is_file() else None
+    return config if os.path.lexists(config) else None
 
 
 def _without_weights(source: Path) -> str:

@@ -18,8 +18,9 @@ import ml_dtypes
 import numpy as np
 
 from champ_jax.common.arrays import BROKEN
-from champ_jax.common.contents import is_text
+from champ_jax.common.contents import HEAD, describe
 from champ_jax.common.errors import InputError, first_line, listed
+from champ_jax.common.files import open_input
 from champ_jax.common.pickle_machine import RefusedError
 from champ_jax.common.pickle_meanings import Opaque
 from champ_jax.common.torch_files import Tensor, read_torch
@@ -83,7 +84,7 @@ def open_tensors(path: str | os.PathLike) -> Iterator[TensorFile]:
 
     Raises:
       InputError: the file does not exist, is a failed download (empty, truncated, HTML, text, a Git LFS pointer), is no
-        weights file, holds no tensors, is a pickle that would run code, or one and PyTorch is not installed.
+        weights file, holds no tensors, or is a pickle that would run code.
     """
     path = Path(path)
     kind = _kind(path)
@@ -96,30 +97,18 @@ def open_tensors(path: str | os.PathLike) -> Iterator[TensorFile]:
 
 def _kind(path: Path) -> str:
     """'safetensors', 'zip' (PyTorch 1.6 and later) or 'pickle' (before)."""
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder, not a weights file")
-    try:
-        with path.open("rb") as file:
-            head = file.read(1024)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    if not head:
-        raise InputError(f"{path}: is empty (a failed download); {_AGAIN}")
+    with open_input(path) as file:
+        head = file.read(HEAD)
     if head.startswith(b"PK\x03\x04"):
         return "zip"
     if len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**32:
         return "safetensors"
-    if head.startswith(b"version https://git-lfs"):
-        raise InputError(f"{path}: is a Git LFS pointer, not the weights it points at; run `git lfs pull`")
-    if re.match(rb"\s*<(!doctype|html|\?xml|head|body)", head, re.IGNORECASE):
-        raise InputError(f"{path}: is a web page (a failed download); {_AGAIN}")
-    if is_text(head):
-        raise InputError(f"{path}: is text, not weights (a failed download); {_AGAIN}")
-    if head[:1] == b"\x80":
+    what = describe(head)
+    if what == "is a pickle" or (what is None and head[:1] == b"\x80"):
         return "pickle"
-    raise InputError(f"{path}: is neither a .safetensors file nor one that PyTorch saved")
+    if what is None:
+        raise InputError(f"{path}: is neither a .safetensors file nor one that PyTorch saved")
+    raise InputError(f"{path}: {what} (a .safetensors file or one that PyTorch saved is expected)")
 
 
 @contextlib.contextmanager

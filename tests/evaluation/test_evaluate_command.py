@@ -124,13 +124,17 @@ def test_one_frame(videos):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--config.metrics=psnr,sim"], "no metric 'sim', did you mean ssim?"),
+        (["--config.metrics=psnr,sim"], "sim: expected psnr, psnr_legacy"),
         (["--config.protocol=tictok"], "did you mean tiktok?"),
         (["--config.published=tik"], "did you mean tiktok?"),
-        (["--config.missing=never"], "is refuse or skip"),
-        (["--config.lengths=any"], "is strict or shortest"),
+        (["--config.missing=never"], "--config.missing=never: expected refuse or skip"),
+        (["--config.lengths=any"], "--config.lengths=any: expected strict or shortest"),
         (["--config.output=report.txt"], "name a .json file"),
         (["--config.weights=nowhere"], "no such folder"),
+        (["--config.resamples=1000000000"], "--config.resamples=1000000000: expected a whole number from 0 to 100,000"),
+        (["--config.worst_frames=-1"], "--config.worst_frames=-1: expected"),
+        (["--config.metrics=psnr,psnr"], "psnr stands there twice"),
+        (["--config.metrics=fvd,fid"], "none can be measured: fid: needs the weights of fid_inception"),
         (["--config.predictions="], "--config.predictions is not set"),
         (["--config.metrics=psnr", "--config.ground_truth=nowhere"], "--config.ground_truth=nowhere: no such"),
     ],
@@ -217,7 +221,7 @@ def test_the_papers_tables_are_measured_in_their_columns():
     """Each table's config asks for exactly the columns that are printed next to it."""
     for number, name in ((1, "tiktok"), (2, "unseen"), (3, "guidance"), (4, "attention")):
         config = cli.load_config(str(ROOT / "configs" / "tables" / f"table{number}.py"), get_config)
-        table = published_tables.table(config.published)
+        table = published_tables.TABLES[config.published]
         assert config.published == name
         assert metric_names(config.metrics, ()) == metric_names(table.columns, ())
         assert config.protocol == "tiktok"

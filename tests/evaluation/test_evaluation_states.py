@@ -109,7 +109,7 @@ def test_json_holds_only_finite_numbers(videos, tmp_path):
 
 def test_markdown_names_everything(videos):
     found = content(merged(videos), absent={"fvd": "needs weights"})
-    text = report.markdown(found, sheet="worst.png", published=TABLES["tiktok"])
+    text = report.to_markdown(found, sheet="worst.png", published=TABLES["tiktok"])
     for expected in ("| v3 | 17 |", "![ground truth", "worst.png", "`fvd`: needs weights", "v0: prediction 8x8 -> 9x9"):
         assert expected in text
     others = text[text.index("## Others' figures") :]
