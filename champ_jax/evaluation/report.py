@@ -11,6 +11,8 @@ from champ_jax.evaluation.protocol import METRICS, Protocol
 from champ_jax.evaluation.published import Table
 from champ_jax.evaluation.states import Results, video_means
 
+TITLE = "# Evaluation"  # the first line of the Markdown
+
 _UNITS = {
     "psnr": "dB",
     "psnr_legacy": "dB",
@@ -104,7 +106,7 @@ def to_markdown(report: Mapping[str, Any], *, sheet: str | None = None, publishe
       sheet: file name of the picture of the worst frames.
       published: others' table to print below.
     """
-    lines = ["# Evaluation", "", f"Protocol `{report['protocol']}`: {report['statement']}.", ""]
+    lines = [TITLE, "", f"Protocol `{report['protocol']}`: {report['statement']}.", ""]
     rows = []
     for name, value in report["metrics"].items():
         metric = METRICS[name]

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from champ_jax.common.errors import InputError
 from champ_jax.common.files import write_text
 from champ_jax.common.locks import hold
-from champ_jax.common.outputs import PNG, TEXT, Output, claim, json_with
+from champ_jax.common.outputs import PNG, Kind, Output, claim, json_with
 from champ_jax.common.pictures import write_image
 from champ_jax.common.ranges import check_config
 from champ_jax.evaluation import network_weights, published, report, sheet, videos, warping
@@ -25,6 +25,7 @@ from champ_jax.evaluation.protocol import METRICS, PROTOCOLS, metric_names
 from champ_jax.evaluation.states import Results
 
 _REPORT = json_with("a report of an evaluation", "protocol", "metrics", "videos")
+_MARKDOWN = Kind("a report of an evaluation", lambda path: path.read_bytes().startswith(report.TITLE.encode()))
 
 
 def evaluate(config: ConfigDict) -> dict:
@@ -43,7 +44,7 @@ def evaluate(config: ConfigDict) -> dict:
     for field in ("predictions", "ground_truth"):
         if not config[field]:
             raise InputError(f"--config.{field} is not set; name a folder of videos, of frames, or a video file")
-    files = _ReportFiles.of(config.output)
+    files = _ReportFiles(config.output)
     files.claim([config.predictions, config.ground_truth, *filter(None, [config.weights])])
     protocol = PROTOCOLS[config.protocol]
     metrics = metric_names(config.metrics, protocol.metrics)
@@ -91,7 +92,7 @@ class _ReportFiles:
 
     def claim(self, inputs: Sequence[str]) -> None:
         """Raises InputError if one of them may not be written over or cannot be written."""
-        kinds = {self.json: _REPORT, self.markdown: TEXT, self.sheet: PNG}
+        kinds = {self.json: _REPORT, self.markdown: _MARKDOWN, self.sheet: PNG}
         claim([Output("--config.output", path, kind) for path, kind in kinds.items()], inputs)
 
     def held(self) -> contextlib.AbstractContextManager[None]:
