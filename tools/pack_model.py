@@ -6,7 +6,17 @@ python tools/pack_model.py --run=work/builtin/stage2 --output=model.safetensors
 from collections.abc import Sequence
 
 from champ_jax.common.cli import Parser, run
+from champ_jax.common.outputs import Kind, Output, claim
 from champ_jax.weights.packed import pack_run, size_of
+from champ_jax.weights.tensor_files import open_tensors
+
+
+def _is_packed(path: str) -> bool:
+    with open_tensors(path) as file:
+        return "model" in file.metadata
+
+
+PACKED = Kind("a packed model", _is_packed)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -14,6 +24,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--run", required=True, help="the work folder")
     parser.add_argument("--output", required=True, help="the .safetensors file")
     options = parser.parse_args(argv)
+    claim([Output("--output", options.output, PACKED)], [options.run])
     pack_run(options.run, options.output)
     parameters, size = size_of(options.output)
     print(f"{options.output}: {parameters:,} parameters, {size / 2**20:.1f} MiB")

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from champ_jax.common.condition_names import CONDITIONS
-from champ_jax.common.errors import InputError, first_line, listed
+from champ_jax.common.errors import InputError, listed
 from champ_jax.models.champ import COMPONENTS, ChampConfig, build_component
 from champ_jax.weights.architecture import read_architecture
 from champ_jax.weights.checkpoint import Tree, is_floating
@@ -154,7 +154,7 @@ def make_plan(
     config = read_architecture(tree, files, conditions, with_motion=with_motion)
     planned = []
     for component in COMPONENTS:
-        for stem, names in files_of(component, _build(component, config, source)).items():
+        for stem, names in files_of(component, abstract_state(component, config)).items():
             file = files[stem] and files[stem].limited_to(names)
             is_base = stem.endswith("unet") and paths[stem] == tree.sd_unet
             planned.append(Part(component, stem, names, file, is_base))
@@ -173,14 +173,6 @@ def make_plan(
 def abstract_state(component: str, config: ChampConfig) -> Tree:
     """The component's state as a pure nested dict of ShapeDtypeStructs; takes no memory."""
     return nnx.to_pure_dict(nnx.state(build_component(component, config)))
-
-
-def _build(component: str, config: ChampConfig, source: Path) -> Tree:
-    """`abstract_state` of sizes that files gave, which may not go together."""
-    try:
-        return abstract_state(component, config)
-    except (ValueError, ZeroDivisionError, TypeError) as error:
-        raise InputError(f"{source}: the sizes of its {component} make no network ({first_line(error)})") from error
 
 
 def _check_conditions(conditions: Sequence[str]) -> None:

@@ -71,7 +71,8 @@ def convert(
         motion_module=motion_module,
     )
     size = sum(_nbytes(name, dtype) for part in plan.parts for name in part.names.values())
-    claim([Output("--output", output, CHECKPOINT, int(1.05 * size))], [source, *plan.inputs])
+    inputs = [source, *filter(None, [vae, image_encoder]), *plan.inputs]
+    claim([Output("--output", output, CHECKPOINT, int(1.05 * size))], inputs)
     with (
         checkpoint_writer(output) as writer,
         tqdm(total=size, unit="B", unit_scale=True, disable=not progress) as bar,

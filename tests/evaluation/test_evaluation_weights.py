@@ -107,7 +107,7 @@ def test_broken_converted_files(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         network_weights.load(tmp_path / "nowhere", "i3d")
     (tmp_path / "i3d.safetensors").write_bytes(b"rubbish")
-    with pytest.raises(InputError, match=r"i3d.safetensors: broken"):
+    with pytest.raises(InputError, match=r"i3d.safetensors: is text"):
         network_weights.load(tmp_path, "i3d")
     converted = network_weights.from_published("lpips_alex", published("lpips_alex"))
     del converted["lin/2"]

@@ -125,14 +125,10 @@ def _cases() -> list[Case]:
     for place, fields in CONFIG_FIELDS.items():
         for name, values in fields.items():
             for number, value in enumerate(values):
-                culprit = f"{place.removeprefix('sd/')}: {name}"
+                network = Path(place).parent.name
                 change = field(place, name, value)
-                add(
-                    f"{place.removeprefix('sd/').split('/')[0]}-{name}-{number}",
-                    CONVERT,
-                    convert(change=change),
-                    culprit,
-                )
+                culprit = f"{network}/config.json: "
+                add(f"{network}-{name}-{number}", CONVERT, convert(change=change), culprit)
     for kind, maker in kinds.JSON.items():
         if kind not in ("below-a-file", "lone-surrogate", "not-a-number"):  # the last two are objects, of other fields
             place = "image_encoder/config.json"
@@ -286,11 +282,10 @@ CONFIG_FIELDS: dict[str, dict[str, tuple]] = {
         "num_attention_heads": (0, -4, "4", 1.5),
         "hidden_size": (0, -1, "64", 10**9),
         "num_hidden_layers": (0, -1, "2", 10**9),
-        "patch_size": (0, -1, "14", 13),
+        "patch_size": (0, -1, "14"),
         "image_size": (0, 10**9),
         "layer_norm_eps": (-1, "a", float("inf")),
         "vision_config": (3, [], "a", None),
-        "num_channels": (4,),
     },
 }
 PATHS = ("motion_module", "vae", "image_encoder", "source")
