@@ -117,7 +117,9 @@ def _find_files(
 
 
 def _weights_in(place: Path | None, stems: Sequence[str]) -> Path | None:
-    if place is None or not place.is_dir():
+    if place is None or not os.path.lexists(place):
+        return None
+    if not place.is_dir():
         return place
     candidates = (place / f"{stem}{suffix}" for suffix in SUFFIXES for stem in stems)
     # Whether it can be read is said when it is opened.
