@@ -66,7 +66,7 @@ def make_report(
         else:
             value = results.mean(name)
             if value is None:
-                absent[name] = "no two neighbouring frames" if METRICS[name].over == "pairs" else "no frames"
+                absent[name] = "no two neighboring frames" if METRICS[name].over == "pairs" else "no frames"
                 continue
             if (interval := results.interval(name, resamples)) is not None:
                 intervals[name] = list(interval)

@@ -1,6 +1,6 @@
 """Warping error: does the prediction move as the ground truth moves?
 
-The flow is OpenCV's DIS optical flow (Kroeger et al. 2016, medium preset) between neighbouring ground-truth frames in
+The flow is OpenCV's DIS optical flow (Kroeger et al. 2016, medium preset) between neighboring ground-truth frames in
 OpenCV's gray, so that every system is warped by the same motion. Occluded pixels, where the flow there and back does
 not return within the bound of Sundaram et al. 2010, are left out.
 """

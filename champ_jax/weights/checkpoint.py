@@ -32,7 +32,7 @@ from champ_jax.common.outputs import Output, claim, folder_with
 from champ_jax.models.champ import ChampConfig
 from champ_jax.weights.flat import dotted
 from champ_jax.weights.names import flatten, is_table, unflatten
-from champ_jax.weights.orbax_arrays import lone_reader
+from champ_jax.weights.orbax_arrays import independent_checkpointer
 
 FORMAT = "champ_jax weights"
 VERSION = 1
@@ -225,7 +225,7 @@ def _load_component(directory: Path, description: Mapping[str, Any]) -> Tree:
         raise InputError(f"{directory}: is missing from the checkpoint; convert the weights again")
     require_memory(description["bytes"], f"{directory}", "free some memory")
     try:
-        with _quiet(), lone_reader() as checkpointer:
+        with _quiet(), independent_checkpointer() as checkpointer:
             stored = checkpointer.metadata(directory).item_metadata.tree
             size = sum(math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for _, leaf in flatten(stored))
             if size != description["bytes"]:

@@ -4,11 +4,12 @@ import jax
 import orbax.checkpoint as ocp
 
 
-def lone_reader() -> ocp.Checkpointer:
-    """A reader of arrays that waits for no other process of the run: others may have no use for them."""
+def independent_checkpointer() -> ocp.Checkpointer:
+    """A checkpointer that waits for no other process of the run, for arrays that only this process reads."""
     own = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(
+    options = ocp.options.MultiprocessingOptions(
         primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
     )
-    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
-    return ocp.Checkpointer(handler, multiprocessing_options=alone)
+    return ocp.Checkpointer(
+        ocp.PyTreeCheckpointHandler(multiprocessing_options=options), multiprocessing_options=options
+    )

@@ -28,7 +28,7 @@ from champ_jax.common.files import read_json, real_output, write_json
 from champ_jax.models.champ import ChampConfig
 from champ_jax.weights.digests import check_digests, digest
 from champ_jax.weights.flat import Flat, to_components
-from champ_jax.weights.orbax_arrays import lone_reader
+from champ_jax.weights.orbax_arrays import independent_checkpointer
 
 CHECKPOINTS, INITIAL, CONFIG, MODEL = "checkpoints", "initial", "config.json", "model.json"
 PROGRESS, DIGESTS = "progress", "digests"  # items of a checkpoint
@@ -195,7 +195,7 @@ def load_for_inference(
 def _read_arrays(folder: Path) -> Flat:
     """A flat dict as numpy arrays, whatever devices wrote it."""
     try:
-        with lone_reader() as checkpointer:
+        with independent_checkpointer() as checkpointer:
             names = checkpointer.metadata(folder).item_metadata.tree
             wanted = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names}
             return dict(checkpointer.restore(folder, args=ocp.args.PyTreeRestore(restore_args=wanted)))

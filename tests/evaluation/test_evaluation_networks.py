@@ -193,9 +193,9 @@ def test_frames_of_video_networks(golden):
     frames = golden("inputs.npz")["gen_g3"]
     probe = np.asarray(i3d_frames(frames))[None, ::5, ::16, ::16].transpose(0, 4, 1, 2, 3)
     np.testing.assert_allclose(probe, golden("outputs.npz")["probe_fvd_video_g3"], atol=1e-5)
-    grey = np.full((1, 40, 30, 3), 100, np.uint8)
+    gray = np.full((1, 40, 30, 3), 100, np.uint8)
     expected = 100 - np.array([114.7748, 107.7354, 99.4750])
-    np.testing.assert_allclose(np.asarray(resnet3d_frames(grey))[0, 50, 50], expected, atol=1e-4)
+    np.testing.assert_allclose(np.asarray(resnet3d_frames(gray))[0, 50, 50], expected, atol=1e-4)
 
 
 def test_highest_precision_is_asked_for(network):

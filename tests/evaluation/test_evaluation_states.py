@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from champ_jax.evaluation import report
+from champ_jax.evaluation import report, states
 from champ_jax.evaluation.frechet import Gaussian
 from champ_jax.evaluation.protocol import METRICS, PROTOCOLS
 from champ_jax.evaluation.published import TABLES
@@ -95,7 +95,7 @@ def test_few_samples_are_said_and_one_is_refused(videos):
     single = content(merged(videos[2:3]))
     assert "fid" not in single["metrics"]
     assert "two samples" in single["absent"]["fid"]
-    assert "no two neighbouring frames" in single["absent"]["flicker"]
+    assert "no two neighboring frames" in single["absent"]["flicker"]
     assert single["metrics"]["psnr"] > 0
 
 
@@ -131,3 +131,11 @@ def test_the_worst_frames_come_first_and_from_more_than_one_video():
     short = Results(values={"v": {"psnr": np.arange(5.0)}})
     assert worst_frames(short, 4)[1] == [("v", k, float(k)) for k in range(4)]
     assert worst_frames(Results(values={"v": {"flicker": np.ones(3)}}), 4) is None
+
+
+def test_intervals_do_not_depend_on_how_many_resamples_are_drawn_together(monkeypatch):
+    rng = np.random.default_rng(0)
+    results = Results(values={str(video): {"psnr": rng.normal(size=video + 2)} for video in range(5)})
+    together = results.interval("psnr", 2500)
+    monkeypatch.setattr(states, "_DRAWN_TOGETHER", 7)
+    assert results.interval("psnr", 2500) == together

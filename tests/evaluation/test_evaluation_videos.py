@@ -103,3 +103,28 @@ def test_no_names_in_common(tmp_path):
         frames(tmp_path / side / name, 1)
     with pytest.raises(InputError, match="no names match: predictions are a; ground truth is b"):
         match(tmp_path, missing="skip")
+
+
+def test_frames_are_turned_upright(tmp_path):
+    """A phone's JPEG frames lie on their side and say so in EXIF: they are compared as people see them."""
+    upright = np.zeros((32, 16, 3), np.uint8)
+    upright[:8] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise
+    for number in range(2):
+        write_image(tmp_path / "ground_truth" / "a" / f"{number:04d}.png", upright)
+        path = tmp_path / "predictions" / "a" / f"{number:04d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.rot90(upright)).save(path, exif=exif, quality=95)
+    pairs, _ = match(tmp_path)
+    for truth, prediction in pairs[0].read():
+        assert truth.shape == prediction.shape
+        assert np.abs(truth.astype(int) - prediction).mean() < 4
+
+
+def test_names_with_digits_of_other_scripts_are_ordered(tmp_path):
+    """'²' is a digit and no number."""
+    frames(tmp_path / "ground_truth" / "a", 2)
+    frames(tmp_path / "predictions" / "a", 2, "frame²²²_{}.png")
+    pairs, _ = match(tmp_path)
+    assert pairs[0].count == 2

@@ -22,7 +22,7 @@ def write_frames(folder, levels):
 
 @pytest.fixture
 def held_out(tmp_path):
-    """One video of four grey frames."""
+    """One video of four gray frames."""
     write_frames(tmp_path / "test/a/images", (10, 60, 110, 160))
     write_frames(tmp_path / "test/a/normal", (210, 220, 230, 240))
     load_authored("wave")[:4].save(tmp_path / "test/a/motion.npz")

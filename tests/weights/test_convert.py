@@ -193,7 +193,7 @@ def test_unknown_condition(tree, tmp_path):
     [
         ("stable-diffusion-v1-5/unet/config.json", "<html>", "is a web page"),
         ("stable-diffusion-v1-5/unet/config.json", '{"act_fn": "gelu"}', "act_fn"),
-        ("sd-vae-ft-mse/config.json", "[]", "no JSON object"),
+        ("sd-vae-ft-mse/config.json", "[]", "expected a JSON object"),
         ("sd-vae-ft-mse/config.json", '{"block_out_channels": 3}', "block_out_channels=3: expected"),
         ("image_encoder/config.json", '{"hidden_act": "gelu"}', "hidden_act"),
     ],

@@ -24,7 +24,7 @@ _MIXED = {
 
 
 class Unit3d(nnx.Module):
-    """Convolution with SAME padding, batch normalisation (epsilon 1e-3), ReLU."""
+    """Convolution with SAME padding, batch normalization (epsilon 1e-3), ReLU."""
 
     def __init__(
         self, inputs: int, features: int, kernel: int, *, strides: tuple[int, int, int] = (1, 1, 1), rngs: nnx.Rngs

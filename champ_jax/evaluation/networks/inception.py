@@ -10,7 +10,7 @@ SIZE = 299  # pixels a side, resized inside the network
 
 
 class ConvBN(nnx.Module):
-    """Convolution without bias, batch normalisation (epsilon 1e-3), ReLU."""
+    """Convolution without bias, batch normalization (epsilon 1e-3), ReLU."""
 
     def __init__(
         self,

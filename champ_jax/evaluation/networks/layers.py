@@ -1,4 +1,4 @@
-"""What the evaluation networks share: convolutions in two and three dimensions, batch normalisation, pooling.
+"""What the evaluation networks share: convolutions in two and three dimensions, batch normalization, pooling.
 
 Float32 at the highest precision everywhere: accelerators would otherwise round products to TF32 or bfloat16, which
 moves distances by more than systems differ.
@@ -39,7 +39,7 @@ def conv2d(
 
 
 def batch_norm(features: int, epsilon: float, rngs: nnx.Rngs) -> nnx.BatchNorm:
-    """Batch normalisation by the stored statistics."""
+    """Batch normalization by the stored statistics."""
     return nnx.BatchNorm(features, use_running_average=True, epsilon=epsilon, rngs=rngs)
 
 

@@ -63,7 +63,7 @@ class ResNet3D(nnx.Module):
         """`stem` of every 16-frame window: (K + 15, 112, 112, 3) -> (K, 8, 28, 28, 64).
 
         Windows share all but the two ends of the first convolution, where a window sees zeros instead of its
-        neighbours. So each tap of it runs once a frame, and the windows differ in which taps they add up. That makes
+        neighbors. So each tap of it runs once a frame, and the windows differ in which taps they add up. That makes
         the stem, a third of the network's work, nearly free at stride 1.
         """
         count = frames.shape[0] - LENGTH + 1
@@ -103,5 +103,5 @@ class ResNet3D(nnx.Module):
         return self.trunk(self.stem_of_windows(frames))
 
     def __call__(self, clips: jax.Array) -> jax.Array:
-        """(B, 16, 112, 112, 3), mean colour subtracted -> (B, 2048)."""
+        """(B, 16, 112, 112, 3), mean color subtracted -> (B, 2048)."""
         return self.trunk(self.stem(clips))
