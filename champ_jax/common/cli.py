@@ -57,11 +57,12 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
         else:
             show_with_source(message, category, *rest)
 
-    warnings.showwarning = show
-    try:
-        status = main(list(sys.argv[1:] if argv is None else argv))
-    except (Exception, KeyboardInterrupt) as error:
-        status = report_error(error)
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        try:
+            status = main(list(sys.argv[1:] if argv is None else argv))
+        except (Exception, KeyboardInterrupt) as error:
+            status = report_error(error)
     sys.exit(status or 0)
 
 

@@ -96,7 +96,8 @@ def find_process(settings: ml_collections.ConfigDict) -> ClusterProcess | None:
         if launcher is not None:
             try:
                 processes = processes or launcher.get_process_count()
-                process = launcher.get_process_id() if process is None else process
+                if processes > 1 and process is None:
+                    process = launcher.get_process_id()
                 if processes > 1 and not coordinator:
                     source = name
                     port = os.environ.get("JAX_COORDINATOR_PORT")

@@ -84,7 +84,7 @@ def settings(**fields):
         (SLURM | OPEN_MPI, ("Open MPI", "10.0.0.5", 4, 3, (1,))),  # mpirun within a SLURM job
         (GKE, ("GKE", "localhost", 2, 1)),
         (GKE | {"JAX_PLATFORMS": "cpu"}, None),
-        (GKE | {"TPU_WORKER_HOSTNAMES": "localhost", "TPU_WORKER_ID": "0"}, None),
+        ({"TPU_WORKER_HOSTNAMES": "localhost", "JAX_PLATFORMS": "tpu"}, None),
         ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, None),  # a pod by itself
     ],
 )
@@ -99,6 +99,14 @@ def test_jax_detects_the_cluster(environment, variables, place):
     assert found == ClusterProcess(source, address, *numbers)
     assert [found.processes, found.process] == detected
     assert address.rpartition(":")[0] == host
+
+
+def test_a_kubernetes_indexed_job_is_asked_about_by_jax(environment, monkeypatch):
+    environment({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "2"})
+    answers = {"is_env_present": True, "get_process_count": 4, "get_coordinator_address": "job-0.job:55527"}
+    for name, answer in answers.items():  # they would ask the cluster's API
+        monkeypatch.setattr(clusters.K8sCluster, name, classmethod(lambda cls, *_, answer=answer: answer))
+    assert find_process(settings()) == ClusterProcess("Kubernetes", "job-0.job:55527", 4, 2)
 
 
 @pytest.mark.parametrize(
