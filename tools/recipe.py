@@ -41,7 +41,7 @@ class Variant:
 
     Attributes:
       videos, frames: of people to train on.
-      plain: whether all of them stand in studios, in clothes of one colour.
+      plain: whether all of them stand in studios, in clothes of one color.
       held_out, held_out_frames: of people to test on.
       settings: {leg: {field: value}} that differ from configs/people/LEG.py.
     """

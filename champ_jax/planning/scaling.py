@@ -34,7 +34,7 @@ class Chip:
     Attributes:
       memory: bytes of HBM.
       flops: dense bf16 FLOP/s.
-      link: bytes a second over one link to a neighbour, in one direction.
+      link: bytes a second over one link to a neighbor, in one direction.
     """
 
     memory: float

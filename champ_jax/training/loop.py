@@ -64,9 +64,10 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
     workdir = Path(workdir)
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
     check_batch(mesh, config.data.batch_size, config.optimizer.accumulate)
-    work_folder.require_own(workdir)
-    # One lock for all processes of a run, which the first holds.
-    lock = hold_folder(workdir) if jax.process_index() == 0 else contextlib.nullcontext()
+    lock = contextlib.nullcontext()
+    if jax.process_index() == 0:  # for all processes of the run
+        work_folder.require_own(workdir)
+        lock = hold_folder(workdir)
     try:
         with lock, jax.set_mesh(mesh), Run(config, workdir, mesh) as run:
             run.take_steps()

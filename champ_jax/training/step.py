@@ -74,7 +74,7 @@ def make_step(
       objective: the loss.
       options: seed, accumulation, averaging.
       draws: makes the step's random numbers from its key; tests put known ones in place.
-      loss: what is minimised; `autoencoder.reconstruction_loss` in stage 0.
+      loss: what is minimized; `autoencoder.reconstruction_loss` in stage 0.
 
     Returns:
       step(state, frozen, batch) -> (state, metrics). Metrics are () arrays: 'loss', 'gradient_norm' (before clipping),

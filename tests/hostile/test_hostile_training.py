@@ -201,6 +201,25 @@ def damaged_runs():
                 yield in_work_folder(f"run-{name}-{kind}", fill, "run")
 
 
+def readers_of_damaged_runs():
+    """Other commands that take a work folder."""
+    commands = {
+        "champ_jax/animate.py": ("--config.weights={run}", "--config.output={output}.mp4"),
+        "tools/export_weights.py": ("--checkpoint={run}", "--output={output}"),
+        "tools/pack_model.py": ("--run={run}", "--output={output}.safetensors"),
+    }
+    for command, arguments in commands.items():
+        for kind, make in kinds.JSON.items():
+
+            def fill(folder, make=make, arguments=arguments):
+                run_folder(folder / "run")
+                (folder / "run" / "model.json").unlink()
+                make(folder / "run" / "model.json")
+                return [one.format(run=folder / "run", output=folder / "output") for one in arguments]
+
+            yield Case(f"{Path(command).stem}-of-a-run-with-model.json-{kind}", command, fill, "run")
+
+
 FOLDERS = [
     in_work_folder("workdir-of-converted-weights", converted, "config.json"),
     in_work_folder("workdir-with-a-folder-initial-of-the-user", foreign_initial, "initial"),
@@ -245,7 +264,16 @@ def initial_weights():
         )
 
 
-CASES = [*settings(), *CONFIG_FILES, *sizes(), *work_folders(), *damaged_runs(), *FOLDERS, *initial_weights()]
+CASES = [
+    *settings(),
+    *CONFIG_FILES,
+    *sizes(),
+    *work_folders(),
+    *damaged_runs(),
+    *readers_of_damaged_runs(),
+    *FOLDERS,
+    *initial_weights(),
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -59,7 +59,7 @@ def halfway(command, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("halfway")
     outputs = finish(start_hosts(command(workdir, "steps=2", "mesh.data=4", "mesh.fsdp=2"), 2, 4))
     assert "done: 2 steps" in outputs[0]
-    assert "done" not in outputs[1]  # one of them speaks for all
+    assert "done" not in outputs[1]  # one of them logs for all
     return workdir
 
 

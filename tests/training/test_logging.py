@@ -4,7 +4,10 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
+from hostile import kinds
 
+from champ_jax.common.errors import InputError
 from champ_jax.training.logging import METRICS, Logs
 
 
@@ -24,6 +27,41 @@ def test_a_resumed_run_appends_and_repeats_no_step(tmp_path):
     logs.step(3, {"loss": 0.25}, {})
     logs.close()
     assert steps_of(tmp_path) == [1, 2, 3]
+
+
+def test_damaged_lines_are_dropped_and_counted(tmp_path):
+    logs = Logs(tmp_path, start=0, steps=10, every=1)
+    for step in (1, 2):
+        logs.step(step, {"loss": 0.5}, {})
+    logs.close()
+    path = tmp_path / METRICS
+    path.write_bytes(b"\xff\xfe\n[1]\n" + path.read_bytes() + b'{"step": "3"}\nnull\n{"st')
+    with pytest.warns(UserWarning, match=r"metrics\.jsonl: 4 damaged lines are dropped"):
+        Logs(tmp_path, start=2, steps=10, every=1).close()
+    assert steps_of(tmp_path) == [1, 2]
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo", "device", "dangling-link", "link-loop"])
+def test_metrics_that_are_no_file_are_named(tmp_path, kind):
+    kinds.NO_FILE[kind](tmp_path / METRICS)
+    with pytest.raises(InputError, match=METRICS):
+        Logs(tmp_path, start=0, steps=10, every=1)
+
+
+@pytest.mark.parametrize("write", ["step", "validation"])
+def test_a_full_disk_is_an_error_at_once(tmp_path, write):
+    logs = Logs(tmp_path, start=0, steps=1000, every=1)
+    videos = [np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), np.uint8)]
+
+    def log():
+        for step in range(1, 1000):
+            if write == "step":
+                logs.step(step, {"loss": 0.5}, {})
+            else:
+                logs.validation(step, {"psnr": 12.0}, videos, fps=8)
+
+    with kinds.largest_file(10_000), pytest.raises(OSError, match="File too large"):
+        log()
 
 
 def test_lines_are_json_even_if_the_loss_is_not_finite(tmp_path):

@@ -1,4 +1,4 @@
-"""The real command in a process of its own: killed, terminated, out of disk; initialised from checkpoints."""
+"""The real command in a process of its own: killed, terminated, out of disk; initialized from checkpoints."""
 
 import json
 import os
