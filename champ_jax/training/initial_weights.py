@@ -1,7 +1,6 @@
 """A run's first parameters: from a checkpoint or another run's work folder, and initial values for what they lack."""
 
 import dataclasses
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -9,15 +8,15 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from champ_jax.common.errors import InputError
+from champ_jax.common.files import require_folder
 from champ_jax.models.champ import ChampConfig
 from champ_jax.models.initial_values import initial_value
 from champ_jax.models.motion_module import MotionConfig
 from champ_jax.training.config import DTYPES, kernels, model_sizes, schedule_of
 from champ_jax.training.parameters import Network
 from champ_jax.training.sharding import parameter_shardings
-from champ_jax.weights import work_folder
-from champ_jax.weights.checkpoint import load_checkpoint
 from champ_jax.weights.flat import Flat, from_components
+from champ_jax.weights.opening import open_weights
 
 MOTION = ".motion_modules."
 
@@ -81,14 +80,12 @@ def build_network(config: ConfigDict, model: ChampConfig, platform: str | None =
 
 def _load(path: str, field: str) -> tuple[ChampConfig, Flat]:
     """A checkpoint directory's or a work folder's model and arrays."""
-    if not Path(path).is_dir():
-        raise InputError(f"{field}={path}: no such folder")
-    if work_folder.is_work_folder(path):
-        model, components = work_folder.load_for_inference(path)
-    else:
-        fields, components = load_checkpoint(path)
-        model = ChampConfig.from_json(fields["model"])
-    return model, from_components(components)
+    try:
+        require_folder(path)
+    except InputError as error:
+        raise InputError(f"{field}={error}") from error
+    weights = open_weights(path)
+    return weights.model, from_components(weights.load())
 
 
 def _reconcile(given: ChampConfig, asked: ChampConfig, path: str) -> ChampConfig:

@@ -76,7 +76,6 @@ def with_config(name, body, culprit):
 
 
 CONFIG_FILES = [
-    with_config("no-optimizer", "del config['optimizer']", "optimizer"),
     with_config("another-field", "config.learning_rate = 1.0", "learning_rate"),
     with_config("group-for-a-value", "del config['steps']; config.steps = {}", "steps"),
     with_config("value-for-a-group", "del config['mesh']; config.mesh = 8", "mesh"),
@@ -245,12 +244,12 @@ FOLDERS = [
 
 
 def initial_weights():
-    for kind, make in {**kinds.NO_FILE, **kinds.FOREIGN}.items():
+    for kind, make in {**kinds.NO_FILE, **kinds.FOREIGN, "long-name": kinds.long_name}.items():
         yield Case(
             f"init-{kind}",
             "train",
             lambda folder, make=make: train(folder, f"init={make(folder / 'weights')}", data=dataset()),
-            "weights",
+            "init",
         )
     for kind, make in kinds.JSON.items():
         yield Case(
