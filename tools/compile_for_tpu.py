@@ -25,7 +25,7 @@ from champ_jax.common.cli import parse_config, run
 from champ_jax.common.errors import InputError
 from champ_jax.common.ranges import Choice
 
-UTILISATION = 0.4  # of the peak, assumed in the table of step times
+UTILIZATION = 0.4  # of the peak, assumed in the table of step times
 # What libtpu needs where there is no TPU.
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
@@ -53,10 +53,11 @@ def main(argv: Sequence[str]) -> None:
     from champ_jax.training.initial_weights import load_initial
     from champ_jax.training.sharding import make_mesh
 
-    network = load_initial(config, "tpu").network
     if "scaling" in options:
-        print(scaling.scaling_table(config, network, Report.load(options["scaling"]), UTILISATION))
+        report = Report.load(options["scaling"])
+        print(scaling.scaling_table(config, load_initial(config, "tpu").network, report, UTILIZATION))
         return
+    network = load_initial(config, "tpu").network
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, tpu_devices(options["topology"]))
     if machine_code == "true":
         report, text = compile_step(config, network, mesh)

@@ -1,13 +1,27 @@
 """What a step that was compiled ahead of time takes of a device's memory, and what devices send each other."""
 
 import dataclasses
-import json
 import os
-from pathlib import Path
 
 from champ_jax.common.errors import InputError
-from champ_jax.common.files import write_json
+from champ_jax.common.files import read_json, write_json
+from champ_jax.common.ranges import Choice, Integer, Items, Number, check_config
 from champ_jax.planning.collectives import Collective
+
+_BYTES = Integer(minimum=0, maximum=2**63)
+_RULES = {
+    "stage": Choice(0, 1, 2),
+    "mesh": Items(Integer(minimum=1), minimum=2, maximum=2),
+    "batch_size": Integer(minimum=1),
+    **{f"memory.{name}": _BYTES for name in ("arguments", "outputs", "aliased", "temporaries", "program")},
+    "seconds": Number(minimum=0),
+}
+_COLLECTIVE_RULES = {
+    "kind": Choice("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute"),
+    "group": Integer(minimum=1),
+    "count": _BYTES,
+    "payload": _BYTES,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +78,14 @@ class Report:
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Report":
         """Reads what `save` wrote; raises InputError if it is something else."""
+        fields = read_json(path)
         try:
-            fields = json.loads(Path(path).read_text())
             fields["memory"] = Memory(**fields["memory"])
             fields["collectives"] = tuple(Collective(**each) for each in fields["collectives"])
-            return cls(**fields | {"mesh": tuple(fields["mesh"])})
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            report = cls(**fields | {"mesh": tuple(fields["mesh"])})
+            check_config(dataclasses.asdict(report), _RULES, prefix="")
+            for one in report.collectives:
+                check_config(dataclasses.asdict(one), _COLLECTIVE_RULES, prefix="collectives: ")
+        except (InputError, ValueError, TypeError, KeyError) as error:
             raise InputError(f"{path}: is no report of tools/compile_for_tpu.py ({error})") from error
+        return report

@@ -82,9 +82,9 @@ class Estimate:
     def memory(self) -> float:
         return self.state + self.frozen + self.batch + self.temporaries
 
-    def compute_seconds(self, chip: Chip, utilisation: float) -> float:
+    def compute_seconds(self, chip: Chip, utilization: float) -> float:
         """At a share of the chip's peak."""
-        return self.flops / (utilisation * chip.flops)
+        return self.flops / (utilization * chip.flops)
 
     def communication_seconds(self, chip: Chip) -> float:
         """Along one line or ring of chips, whose two directions each carry half."""
@@ -151,7 +151,7 @@ def meshes(devices: Sequence[int], batch_size: int) -> list[tuple[int, int]]:
     return shapes
 
 
-def scaling_table(config: ConfigDict, network: Network, report: Report, utilisation: float) -> str:
+def scaling_table(config: ConfigDict, network: Network, report: Report, utilization: float) -> str:
     """Memory and step time against the mesh for every kind of chip, as a Markdown table."""
     head = ["chips", "data x fsdp", "samples/chip", "state", "frozen", "batch", "temporaries", "memory, GiB", "fits"]
     head += ["sent, GiB", *(f"{name}: compute + links, ms" for name in CHIPS)]
@@ -161,7 +161,7 @@ def scaling_table(config: ConfigDict, network: Network, report: Report, utilisat
         fitting = ", ".join(name for name, chip in CHIPS.items() if one.memory < USABLE * chip.memory) or "none"
         sizes = [f"{size / GIB:.2f}" for size in (one.state, one.frozen, one.batch, one.temporaries, one.memory)]
         times = [
-            f"{1e3 * one.compute_seconds(chip, utilisation):.0f} + {1e3 * one.communication_seconds(chip):.0f}"
+            f"{1e3 * one.compute_seconds(chip, utilization):.0f} + {1e3 * one.communication_seconds(chip):.0f}"
             for chip in CHIPS.values()
         ]
         cells = [str(data * fsdp), f"{data} x {fsdp}", str(one.samples), *sizes, fitting, f"{one.sent / GIB:.2f}"]

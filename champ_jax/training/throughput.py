@@ -1,4 +1,4 @@
-"""How fast a run goes: samples a second, model FLOP utilisation, memory."""
+"""How fast a run goes: samples a second, model FLOP utilization, memory."""
 
 import resource
 import time

@@ -219,6 +219,29 @@ def readers_of_damaged_runs():
             yield Case(f"{Path(command).stem}-of-a-run-with-model.json-{kind}", command, fill, "run")
 
 
+def scaling_reports():
+    tool = "tools/compile_for_tpu.py"
+    for kind, make in kinds.JSON.items():
+        yield Case(f"scaling-report-{kind}", tool, lambda f, make=make: [f"--scaling={make(f / 'report')}"], "report")
+    good = json.loads((ROOT / "docs/scaling/stage2.json").read_text())
+    changes = [
+        {"mesh": [0, 8]},
+        {"mesh": 8},
+        {"batch_size": -8},
+        {"memory": {}},
+        {"collectives": [1]},
+        {"seconds": "1"},
+    ]
+    for change in changes:
+        (field,) = change
+
+        def make(folder, change=change):
+            (folder / "report").write_text(json.dumps(good | change))
+            return [f"--scaling={folder / 'report'}"]
+
+        yield Case(f"scaling-report-{field}", tool, make, "report")
+
+
 FOLDERS = [
     in_work_folder("workdir-of-converted-weights", converted, "config.json"),
     in_work_folder("workdir-with-a-folder-initial-of-the-user", foreign_initial, "initial"),
@@ -270,6 +293,7 @@ CASES = [
     *work_folders(),
     *damaged_runs(),
     *readers_of_damaged_runs(),
+    *scaling_reports(),
     *FOLDERS,
     *initial_weights(),
 ]
