@@ -85,20 +85,17 @@ def check_image(path: str | os.PathLike) -> tuple[int, int]:
     """
     with open_input(path) as file, _open(file, str(path)) as image:
         _check_decodable(image, str(path))
-        if image.format == "PNG":  # `getexif` would decode the pixels, after which nothing can be verified
-            exif = Image.Exif()
-            exif.load(image.info.get("exif"))
-        else:
-            exif = image.getexif()
-        size = image.size[::-1] if exif.get(0x0112, 1) >= 5 else image.size
         try:
-            if image.format == "PNG":
+            if image.format == "PNG":  # `getexif` would decode the pixels, after which nothing can be verified
+                exif = Image.Exif()
+                exif.load(image.info.get("exif"))
                 image.verify()
             else:
                 image.load()
+                exif = image.getexif()  # of a TIFF, it is turned by now
         except Exception as error:  # damaged bytes raise nearly anything
             raise InputError(f"{path}: is a damaged picture ({error}); save or download it again") from error
-    return size
+        return image.size[::-1] if exif.get(0x0112, 1) in (5, 6, 7, 8) else image.size
 
 
 def has_alpha(path: str | os.PathLike) -> bool:
