@@ -11,6 +11,7 @@ Exit status: 0 done; 2 the command or its input is wrong (one line on stderr); 1
 import argparse
 import errno
 import inspect
+import re
 import runpy
 import sys
 import traceback
@@ -167,8 +168,8 @@ def assign(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> None
         if isinstance(value, dict):
             raise InputError(f"{field}: is an object; write its fields as {field}.name")
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-        if "\0" in text:
-            raise InputError(f"{field}: holds a null character")
+        if re.search("[\0\ud800-\udc7f\udd00-\udfff]", text):  # JSON can, arguments and paths cannot
+            raise InputError(f"{field}: holds a character that cannot stand in text (null, or half of a pair)")
         arguments.append(f"--config.{field}={text}")
     _override(config, arguments, flags.FlagValues())
 
