@@ -1,296 +1,248 @@
 """One animation from files to files: inputs opened and checked, the pipeline run, outputs and a record written."""
 
-import contextlib
 import dataclasses
+import functools
 import hashlib
-import importlib.metadata
 import json
-import os
-import re
 import warnings
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ml_collections
 import numpy as np
 
-from champ_jax.body.motion import Motion
-from champ_jax.body.smpl import load_body
+from champ_jax.common import locks, outputs
+from champ_jax.common.arrays import read_npy
+from champ_jax.common.condition_names import MASK
 from champ_jax.common.errors import InputError
-from champ_jax.common.files import atomic_path
-from champ_jax.common.limits import require_space
-from champ_jax.common.pictures import read_image, resize_image, write_image
+from champ_jax.common.outputs import Output
+from champ_jax.common.pictures import read_image
 from champ_jax.common.progress import Progress
-from champ_jax.common.videos import VIDEO_SUFFIXES, VideoWriter
-from champ_jax.conditions.mesh_sequence import MeshSequence
-from champ_jax.conditions.motion_folder import MotionFolder, parse_frames
+from champ_jax.conditions.motion_folder import MotionFolder
 from champ_jax.conditions.protocol import Conditions
-from champ_jax.conditions.rendered_motion import render_mesh_sequence, render_motion
-from champ_jax.diffusion.windows import Windows
-from champ_jax.inference import builtin
+from champ_jax.conditions.sources import open_conditions
+from champ_jax.inference import builtin, needs
+from champ_jax.inference.config import FPS, FPS_RULE, UNRECORDED, select_devices
 from champ_jax.inference.pipeline import ChampPipeline
 from champ_jax.inference.result import Animation
-from champ_jax.inference.settings import Settings, check_noise
-from champ_jax.inference.stages import to_bytes
-from champ_jax.models.champ import ChampConfig
+from champ_jax.inference.settings import MAX_SIDE, Settings, check_noise
+from champ_jax.inference.writing import OutputWriter, run_record
+from champ_jax.weights.opening import Weights
 
-# Fields of the config that do not bear on the result.
-UNRECORDED = ("jobs", "quiet", "distributed", "compilation_cache")
-PANEL_HEIGHT = 512  # of the side-by-side video at most
+_FAST = 40.0  # frames per second from which a motion is worth a hint
+_VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov")
+_FRAMES = outputs.folder_of("a folder of frames", r"\d{4,}\.png")
+_RECORD = outputs.json_with("the record of an animation", "config", "frames", "checkpoint")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Job:
-    """One animation to make, its inputs opened and found good.
+    """One animation to make, its inputs opened and found good. Pictures and noise are read again when it runs.
 
     Attributes:
-      config: of this job.
-      settings: how it is made.
-      picture: (H, W, 3) uint8.
-      motion: the conditions.
-      noise: (F, h, w, 4) float32, or None.
-      size: (width, height) of the video, as a line that says whether it was rounded.
-      record: what its JSON file will say, but for what only the run can tell.
+      config: the command's fields, with this job's values and with size and frame rate settled.
+      weights: that will be used.
+      settings: how the clip is made.
+      motion: the conditions, fitted to the picture's aspect.
+      size: (width, height) of the video.
+      picture_size: (width, height) of the picture.
+      latent_shape: (F, h, w, C) of the clip's latents.
+      record: what its JSON file will say, except for what only the run can tell.
     """
 
     config: ml_collections.ConfigDict
+    weights: Weights
     settings: Settings
-    picture: np.ndarray
     motion: Conditions
-    noise: np.ndarray | None
-    size: str
+    size: tuple[int, int]
+    picture_size: tuple[int, int]
+    latent_shape: tuple[int, int, int, int]
     record: dict[str, Any]
 
     @classmethod
-    def open(cls, config: ml_collections.ConfigDict, model: ChampConfig, checkpoint: str) -> "Job":
-        """Opens and checks everything; nothing is loaded or compiled.
+    def open(cls, config: ml_collections.ConfigDict, weights: Weights) -> "Job":
+        """Opens and checks all inputs, and whether memory suffices; nothing is loaded or compiled.
 
         Args:
-          config: as `animate.get_config` gives it.
-          model: of the weights.
-          checkpoint: a hash of the weights.
+          config: as `champ_jax.inference.config.get_config` gives it, device-dependent fields settled.
+          weights: that will be used.
 
         Raises:
-          InputError: names the file, field or frame that will not do, and the mend.
+          InputError: names the file, field or frame that cannot be used, and how to fix it.
         """
-        settings = read_settings(config)
-        picture = read_image(config.reference) if config.reference else builtin.picture()
-        motion = open_motion(config)
-        settings.check(model, motion.conditions)
+        settings, model = Settings.from_config(config), weights.model
+        settings.check(model, config.conditions)
+        picture = read_image(_reference(config))
+        picture_size = picture.shape[1], picture.shape[0]
+        size = settings.size(model, picture.shape)
+        _check_sides(config, size, picture_size)
+        motion, notes = open_conditions(
+            config.motion or builtin.MOTION,
+            conditions=tuple(config.conditions),
+            frames=config.frames or (None if config.motion else builtin.FRAMES),
+            body=config.body or None,
+            picture_size=picture_size,
+            fit=config.fit,
+        )
+        for note in notes:
+            warnings.warn(note, stacklevel=2)
+        fps = _frame_rate(config, motion, settings)
         shape = settings.latent_shape(model, picture.shape, len(motion))
+        devices = select_devices(config)
+        needs.require(
+            needs.estimate(
+                model,
+                settings,
+                size,
+                len(motion),
+                dtype=config.dtype,
+                devices=len(devices),
+                parameters=weights.parameters,
+            ),
+            devices,
+            size,
+        )
         noise = read_noise(config.noise, shape) if config.noise else None
-        width, height = settings.size(model, picture.shape)
-        size = f"size: {width}x{height}"
-        if (settings.width or width, settings.height or height) != (width, height):
-            size += f", rounded to multiples of {model.vae.downscale}"
-        with config.unlocked():
-            config.width, config.height = width, height
-            config.fps = float(config.fps or motion.fps or 24.0)
         if isinstance(motion, MotionFolder):
             motion.check()
+        with config.unlocked():
+            config.width, config.height = size
+            config.fps = fps
         inputs = {
-            "reference": hashlib.sha256(picture.tobytes()).hexdigest(),
+            "reference": _digest(picture),
             "motion": motion.fingerprint,
-            "noise": None if noise is None else hashlib.sha256(noise.tobytes()).hexdigest(),
+            "noise": None if noise is None else _digest(noise),
         }
         kept = {name: value for name, value in json.loads(config.to_json()).items() if name not in UNRECORDED}
-        record = {"config": kept, "frames": len(motion), "checkpoint": checkpoint, "inputs": inputs}
-        job = cls(config, settings, picture, motion, noise, size, record)
-        job._check_outputs(width * height, shape)
-        return job
+        record = {"config": kept, "frames": len(motion), "checkpoint": weights.identity, "inputs": inputs}
+        return cls(config, weights, settings, motion, size, picture_size, shape, record)
 
     @property
-    def outputs(self) -> dict[str, Path]:
-        """The files asked for, {kind: path}; the record comes last."""
+    def outputs(self) -> dict[str, Output]:
+        """What the job will write, {kind: output}, with estimates of sizes: half a byte a pixel of H.264 at this
+        quality, two of PNG. The record comes last."""
+        frames, pixels = self.latent_shape[0], self.size[0] * self.size[1]
+        panels = (2 + len(self.motion.conditions)) * pixels
+        if self.config.picture_size:
+            pixels = max(pixels, self.picture_size[0] * self.picture_size[1])
         video = Path(self.config.output)
-        places = {"video": video}
+        places = {"video": Output("--config.output", video, outputs.VIDEO, pixels * frames // 2)}
         if self.config.comparison:
-            places["comparison"] = video.with_name(f"{video.stem}_comparison.mp4")
-        for kind in ("frames_output", "latents_output"):
-            if self.config[kind]:
-                places[kind.removesuffix("_output")] = Path(self.config[kind])
-        return places | {"record": video.with_suffix(".json")}
+            beside = video.with_name(f"{video.stem}_comparison.mp4")
+            places["comparison"] = Output("--config.output", beside, outputs.VIDEO, panels * frames // 2)
+        if folder := self.config.frames_output:
+            places["frames"] = Output("--config.frames_output", folder, _FRAMES, 2 * pixels * frames)
+        if file := self.config.latents_output:
+            size = 4 * int(np.prod(self.latent_shape))
+            places["latents"] = Output("--config.latents_output", file, outputs.NPY, size)
+        return places | {"record": Output("--config.output", video.with_suffix(".json"), _RECORD)}
 
     @property
+    def inputs(self) -> list[Path]:
+        """The files and folders that are read."""
+        files = [Path(self.config[name]) for name in ("reference", "body", "noise", "jobs") if self.config[name]]
+        if isinstance(self.motion, MotionFolder):
+            files += [self.motion.folder / name for name in (*self.motion.conditions, MASK)]
+        elif self.config.motion:
+            files.append(Path(self.config.motion))
+        return [*files, *self.weights.files]
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """{kind: path} of the outputs."""
+        return {kind: Path(output.path) for kind, output in self.outputs.items()}
+
+    @functools.cached_property
     def is_done(self) -> bool:
-        """Whether the outputs are there, made by this configuration from these inputs."""
-        if not all(path.exists() for path in self.outputs.values()):
+        """Whether the outputs were there, made by this configuration from these inputs, when this was first asked."""
+        if not all(path.exists() for path in self.paths.values()):
             return False
         try:
-            there = json.loads(self.outputs["record"].read_text())
-        except ValueError:
+            there = json.loads(self.paths["record"].read_text())
+        except (OSError, ValueError):
+            return False
+        if not isinstance(there, dict):
             return False
         return all(there.get(name) == value for name, value in json.loads(json.dumps(self.record)).items())
 
-    def run(self, pipeline: ChampPipeline, progress: Progress) -> Animation:
-        """Makes the animation and writes the outputs, each whole or not at all."""
-        self.outputs["record"].unlink(missing_ok=True)
-        animation = pipeline.animate(
-            self.picture, self.motion, self.settings, noise=self.noise, fps=self.config.fps, progress=progress
-        )
-        if self.config.latents_output:
-            with atomic_path(self.config.latents_output) as temporary, open(temporary, "wb") as file:
-                np.save(file, np.asarray(animation.latents))
-        with self._writers(animation) as writers:
-            done = 0
-            for chunk in animation.decode():
-                for frame, panels in zip(to_bytes(chunk), self._panels(done, len(chunk), animation.size)):
-                    for write in writers:
-                        write(done, frame, panels)
-                    done += 1
-        self._write_record(pipeline, progress)
+    def describe(self) -> str:
+        """The size and the rate of the video in a line, and whether the size was rounded."""
+        asked = self.settings.width or self.size[0], self.settings.height or self.size[1]
+        rounded = ", rounded to what the model needs" if asked != self.size else ""
+        return f"{self.latent_shape[0]} frames, {self.size[0]}x{self.size[1]}{rounded}, {self.config.fps:g} fps"
+
+    def run(self, load: Callable[[], ChampPipeline], progress: Progress) -> Animation:
+        """Makes the animation and writes the outputs: all of them, or what was there stays.
+
+        Args:
+          load: gives the pipeline, once the outputs are locked and the inputs read again.
+          progress: where to report.
+
+        Raises:
+          InputError: another run is writing one of the outputs, the disk is full, an input changed since it was
+            checked, or the model's numbers are not finite.
+        """
+        with locks.hold(*self.paths.values()):
+            picture = read_image(_reference(self.config))
+            noise = read_noise(self.config.noise, self.latent_shape) if self.config.noise else None
+            self._require_unchanged("reference", picture)
+            self._require_unchanged("noise", noise)
+            pipeline = load()
+            animation = pipeline.animate(
+                picture, self.motion, self.settings, noise=noise, fps=self.config.fps, progress=progress
+            )
+            video_size = self.picture_size if self.config.picture_size else None
+            with OutputWriter(self.paths, picture, self.motion, animation, video_size) as writer:
+                writer.write()
+                writer.write_record(self.record | run_record(pipeline, self.settings, self.paths, progress))
         return animation
 
-    @contextlib.contextmanager
-    def _writers(self, animation: Animation) -> Iterator[list]:
-        """Functions (number, frame, panels) that write each output; closed together."""
-        outputs, size = self.outputs, None
-        if self.config.picture_size:
-            size = self.picture.shape[1::-1]
-        with contextlib.ExitStack() as stack:
-            video = stack.enter_context(VideoWriter(outputs["video"], animation.fps))
-
-            def fitted(frame: np.ndarray) -> np.ndarray:
-                return frame if size is None else resize_image(frame, size, "lanczos")
-
-            writers = [lambda number, frame, panels: video.write(fitted(frame))]
-            if "comparison" in outputs:
-                side = stack.enter_context(VideoWriter(outputs["comparison"], animation.fps))
-                writers.append(lambda number, frame, panels: side.write(_side_by_side([*panels, frame])))
-            if "frames" in outputs:
-                folder = stack.enter_context(atomic_path(outputs["frames"], folder=True))
-                folder.mkdir()
-                writers.append(
-                    lambda number, frame, panels: write_image(folder / f"{number + 1:04}.png", fitted(frame))
-                )
-            yield writers
-
-    def _panels(self, start: int, count: int, size: tuple[int, int]) -> Iterator[list[np.ndarray]]:
-        """What stands beside frames start..start + count: the picture and the conditions."""
-        if not self.config.comparison:
-            yield from [[]] * count
-            return
-        picture = resize_image(self.picture, size, "lanczos")
-        frames = self.motion.read(start, start + count, size)
-        for index in range(count):
-            yield [picture, *(frames[name][index] for name in self.motion.conditions)]
-
-    def _write_record(self, pipeline: ChampPipeline, progress: Progress) -> None:
-        device = pipeline.devices[0]
-        record = self.record | {
-            "seed": self.settings.seed,
-            "versions": versions(),
-            "device": {"platform": device.platform, "kind": device.device_kind, "count": len(pipeline.devices)},
-            "xla_flags": os.environ.get("XLA_FLAGS", ""),
-            "outputs": {kind: str(path) for kind, path in self.outputs.items()},
-            "seconds": {stage: round(seconds, 3) for stage, seconds in progress.seconds.items()},
-        }
-        with atomic_path(self.outputs["record"]) as temporary:
-            temporary.write_text(json.dumps(record, indent=1) + "\n")
-
-    def _check_outputs(self, pixels: int, latents: tuple[int, ...]) -> None:
-        """Names that outputs cannot have, and space: half a byte a pixel of H.264 at this quality, two of PNG."""
-        video, folder = self.outputs["video"], self.outputs.get("frames")
-        if video.suffix.lower() not in (".mp4", ".m4v", ".mov"):
-            raise InputError(f"--config.output={video}: must end in .mp4")
-        if folder is not None and folder.exists():
-            strange = [path.name for path in folder.iterdir() if not re.fullmatch(r"\d{4,}\.png", path.name)]
-            if strange:
-                raise InputError(
-                    f"--config.frames_output={folder}: holds {strange[0]} and would be replaced; name another"
-                )
-        frames = latents[0]
-        if self.config.picture_size:
-            pixels = max(pixels, self.picture.shape[0] * self.picture.shape[1])
-        sizes = {
-            "video": pixels * frames // 2,
-            "comparison": (2 + len(self.motion.conditions)) * pixels * frames // 2,
-            "frames": 2 * pixels * frames,
-            "latents": 4 * int(np.prod(latents)),
-        }
-        for kind, path in self.outputs.items():
-            require_space(path, sizes.get(kind, 0))
-
-
-def read_settings(config: ml_collections.ConfigDict) -> Settings:
-    """The pipeline's settings in a config."""
-    names = ("width", "height", "steps", "guidance_scale", "seed", "sampler", "eta", "chunk")
-    windows = Windows(*(config.windows[name] for name in ("scheme", "frames", "overlap", "stride")))
-    return Settings(**{name: config[name] for name in names}, windows=windows, batch=config.windows.batch)
-
-
-def open_motion(config: ml_collections.ConfigDict) -> Conditions:
-    """The conditions of a motion folder, a motion.npz or a mesh_sequence.npz; the built-in motion if none is named.
-
-    Raises:
-      InputError: it is none of these, is broken, or lacks frames or conditions.
-    """
-    conditions, frames, path = tuple(config.conditions), config.frames or None, Path(config.motion)
-    if not config.motion:
-        motion, body = builtin.motion()
-        taken = parse_frames(frames, len(motion), "the built-in motion")
-        return render_motion(motion, body, frames=_slice(taken), conditions=conditions)
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        raise InputError(
-            f"{path}: is a video; animate takes a motion folder or a motion.npz, fitting bodies to a video comes first"
-        )
-    if path.suffix.lower() != ".npz":
-        return MotionFolder(path, conditions, frames)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    if not _is_mesh_sequence(path):
-        motion = Motion.load(path)
-        taken = parse_frames(frames, len(motion), str(path))
-        return render_motion(motion, load_body(config.body or None), frames=_slice(taken), conditions=conditions)
-    if "dwpose" in conditions:
-        warnings.warn(f"{path}: is a mesh without poses, so dwpose cannot be drawn and is left out", stacklevel=2)
-        conditions = tuple(name for name in conditions if name != "dwpose")
-    sequence = MeshSequence.load(path)
-    taken = parse_frames(frames, len(sequence), str(path))
-    return render_mesh_sequence(sequence, frames=_slice(taken), conditions=conditions)
+    def _require_unchanged(self, name: str, array: np.ndarray | None) -> None:
+        if array is not None and _digest(array) != self.record["inputs"][name]:
+            raise InputError(f"{self.config[name]}: changed since it was checked; start again")
 
 
 def read_noise(path: str, shape: tuple[int, ...]) -> np.ndarray:
     """Reads a .npy of initial noise, checked to be of `shape` (F, h, w, C)."""
-    try:
-        noise = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a readable .npy file ({error})") from error
-    if not isinstance(noise, np.ndarray):
-        raise InputError(f"{path}: is an archive of arrays; give one array in a .npy file")
-    return check_noise(noise, shape, path)
+    return check_noise(read_npy(path), shape, path)
 
 
-def versions() -> dict[str, str]:
-    """Versions of what the result depends on."""
-    names = ("champ_jax", "jax", "jaxlib", "flax", "numpy", "pillow", "av")
-    known = {}
-    for name in names:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            known[name] = importlib.metadata.version(name)
-    return known
+def _reference(config: ml_collections.ConfigDict) -> Path:
+    return Path(config.reference or builtin.REFERENCE)
 
 
-def _is_mesh_sequence(path: Path) -> bool:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return "vertices" in archive.files and "rotations" not in archive.files
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a readable .npz file ({error})") from error
+def _check_sides(config: ml_collections.ConfigDict, size: tuple[int, int], picture_size: tuple[int, int]) -> None:
+    """Raises InputError for an output's name or size that no video can have."""
+    if Path(config.output).suffix.lower() not in _VIDEO_SUFFIXES:
+        raise InputError(f"--config.output={config.output}: must end in {', '.join(_VIDEO_SUFFIXES)}")
+    wanted = {"--config.width, --config.height": size}
+    if config.picture_size:
+        wanted["--config.picture_size"] = picture_size
+    for field, (width, height) in wanted.items():
+        if max(width, height) > MAX_SIDE:
+            raise InputError(
+                f"{field}: the video would be {width}x{height} pixels, H.264 takes {MAX_SIDE} a side; "
+                "choose a smaller size"
+            )
 
 
-def _slice(frames: range) -> slice:
-    return slice(frames.start, frames.stop, frames.step)
+def _frame_rate(config: ml_collections.ConfigDict, motion: Conditions, settings: Settings) -> float:
+    """Frames per second of the video. A step in `frames` leaves frames out, so it plays as many times slower."""
+    step = f"{config.frames}::".split(":")[2].strip()
+    fps = (motion.fps or FPS) / int(step or 1)
+    if fps > _FAST and motion.fps:
+        window = min(settings.windows.frames, len(motion))
+        warnings.warn(
+            f"{config.motion}: is at {fps:g} frames per second, so the {window} frames that the model sees at once "
+            f"last {window / fps:.2g} s; tools/import_motion.py --resample={FPS:g} brings it to a rate the model knows",
+            stacklevel=3,
+        )
+    if config.fps:
+        return float(config.fps)
+    FPS_RULE.check(f"{config.motion or 'motion'}: fps", fps)
+    return float(fps)
 
 
-def _side_by_side(panels: list[np.ndarray]) -> np.ndarray:
-    """Pictures of one size in a row, no higher than PANEL_HEIGHT."""
-    height, width = panels[0].shape[:2]
-    if height > PANEL_HEIGHT:
-        size = max(round(width * PANEL_HEIGHT / height), 1), PANEL_HEIGHT
-        panels = [resize_image(panel, size) for panel in panels]
-    return np.concatenate(panels, axis=1)
+def _digest(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()

@@ -1,11 +1,12 @@
-"""The device programs around the denoiser: picture and conditions in, frames out.
+"""The compiled programs of a pipeline: the stages of the method, lowered for a picture size and spread over devices.
 
-Each is a pure function, lowered for one picture size. Frames are split over all devices of the mesh; what every device
-needs (the clip's latents and guidance, the picture) is on all of them.
+Frames are split over all devices of the mesh; what every device needs (the clip's latents and guidance, the picture) is
+on all of them.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -15,19 +16,139 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from champ_jax.common.errors import InputError
 from champ_jax.diffusion.samplers import SAMPLERS, Memory, Path
 from champ_jax.diffusion.schedules import Schedule
+from champ_jax.diffusion.windows import plan_windows
 from champ_jax.inference import stages
-from champ_jax.inference.denoiser import EVERY
-from champ_jax.models.attention import check_kernel, recommended_kernels
-from champ_jax.models.champ import ChampConfig
+from champ_jax.inference.denoiser import EVERY, WINDOWS, WindowDenoiser, denoising_mesh, lower_denoiser, make_mesh
+from champ_jax.inference.kernels import fitting_kernels
+from champ_jax.inference.settings import Settings
+from champ_jax.models.champ import COMPONENTS, ChampConfig, build_component
 from champ_jax.models.functional import PureNetwork
-from champ_jax.models.options import AttentionKernels
+from champ_jax.models.options import AttentionKernels, NetworkOptions
 from champ_jax.models.unet import Reference
 
 Networks = Mapping[str, PureNetwork]
 Parameters = Mapping[str, nnx.State]
+
+
+@dataclasses.dataclass(frozen=True)
+class Programs:
+    """The compiled programs of a picture size; each is JAX's `Compiled`.
+
+    Attributes:
+      picture: (parameters, small, picture) -> Reference.
+      conditions: (guidance parameters, {condition: (chunk, H, W, 3) bytes}) -> features (chunk, h, w, C0).
+      denoiser: predicts for a whole clip.
+      decoder: (VAE parameters, latents (chunk, h, w, C)) -> pictures (chunk, H, W, 3) in [0, 1].
+    """
+
+    picture: Callable[..., Reference]
+    conditions: Callable[..., jax.Array]
+    denoiser: WindowDenoiser
+    decoder: Callable[..., jax.Array]
+
+
+class ProgramCache:
+    """Programs are compiled when a picture size first comes up and kept. The denoiser's serves clips of any length (a
+    clip shorter than a window has its own).
+
+    Attributes:
+      mesh: all devices.
+      everywhere: the sharding of arrays that every device holds whole.
+      compiled: {(what, picture size, ...): JAX's `Compiled`}, so far.
+    """
+
+    def __init__(
+        self,
+        config: ChampConfig,
+        dtype: Any,
+        devices: Sequence[jax.Device],
+        kernels: AttentionKernels | None,
+        compiler_options: Mapping[str, Any] | None,
+    ):
+        """`kernels` None: the recommended ones wherever they can run, XLA's elsewhere. The rest as in
+        `ChampPipeline`."""
+        self._config, self._dtype, self._devices = config, dtype, list(devices)
+        self._kernels, self._options = kernels, None if compiler_options is None else dict(compiler_options)
+        self.mesh = make_mesh(self._devices)
+        self.everywhere = NamedSharding(self.mesh, P())
+        self.compiled: dict[tuple, Any] = {}
+
+    def kernels(self, size: tuple[int, int]) -> AttentionKernels:
+        """The attention kernels of the programs for videos of size (width, height)."""
+        return self._kernels or fitting_kernels(self._config, size, self._dtype, self._devices[0])
+
+    def get(
+        self,
+        parameters: Parameters,
+        size: tuple[int, int],
+        conditions: Sequence[str],
+        settings: Settings,
+        length: int,
+    ) -> Programs:
+        """The programs for videos of size (width, height) and `length` frames; those that are new are compiled side by
+        side."""
+        windows = len(plan_windows(settings.windows, length).frames)
+        mesh = denoising_mesh(self._devices, windows, settings.batch, settings.guided)
+        slots, frames = settings.batch * mesh.shape[WINDOWS], min(settings.windows.frames, length)
+        chunk = settings.chunk * len(self._devices)
+        kernels, config = self.kernels(size), self._config
+        networks = {
+            name: PureNetwork.split(abstract_network(name, config, self._dtype, kernels))[0] for name in COMPONENTS
+        }
+        recipes = {
+            ("picture", size): partial(lower_picture_encoder, networks, parameters, config, size, self.mesh),
+            ("conditions", size, chunk, tuple(conditions)): partial(
+                lower_condition_encoder,
+                networks["guidance"],
+                parameters["guidance"],
+                conditions,
+                size,
+                chunk,
+                self.mesh,
+            ),
+            ("denoiser", size, slots, frames, settings.guided, mesh): partial(
+                self._lower_denoiser, networks, parameters, size, (slots, frames), settings.guided, mesh
+            ),
+            ("decoder", size, chunk): partial(
+                lower_decoder, networks["vae"], parameters["vae"], config, size, chunk, self.mesh
+            ),
+        }
+        missing = {key: recipe() for key, recipe in recipes.items() if key not in self.compiled}
+        with ThreadPoolExecutor() as pool:
+            done = pool.map(lambda lowered: lowered.compile(self._options), missing.values())
+            self.compiled.update(zip(missing, done))
+        picture, encoder, denoiser, decoder = (self.compiled[key] for key in recipes)
+        return Programs(picture, encoder, WindowDenoiser(mesh, slots, denoiser), decoder)
+
+    def _lower_denoiser(
+        self,
+        networks: Networks,
+        parameters: Parameters,
+        size: tuple[int, int],
+        batch: tuple[int, int],
+        guided: bool,
+        mesh: Mesh,
+    ) -> jax.stages.Lowered:
+        config = self._config
+        shape = (*batch, *latent_size(config, size))
+        shapes = reference_shapes(networks, parameters, config, size)
+        reference = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.everywhere), shapes)
+        return lower_denoiser(
+            networks["denoising_unet"],
+            parameters["denoising_unet"],
+            reference,
+            (*shape, config.unet.in_channels),
+            jax.ShapeDtypeStruct((*shape, config.guidance.out_channels), self._dtype),
+            mesh=mesh,
+            guided=guided,
+        )
+
+
+def abstract_network(name: str, config: ChampConfig, dtype: Any, kernels: AttentionKernels | None = None) -> nnx.Module:
+    """One of COMPONENTS without values: its parameters are shapes, in `dtype` as is its computation."""
+    return build_component(name, config, NetworkOptions(dtype, dtype, kernels or AttentionKernels()))
 
 
 def lower_picture_encoder(
@@ -112,6 +233,12 @@ def _over_frames(local: Any, mesh: Mesh) -> Any:
     return jax.shard_map(local, mesh=mesh, in_specs=(P(), P(EVERY)), out_specs=P(EVERY), check_vma=False)
 
 
+@jax.jit
+def all_finite(x: jax.Array) -> jax.Array:
+    """Whether all numbers are finite."""
+    return jnp.isfinite(x).all()
+
+
 @partial(jax.jit, donate_argnums=0)
 def write_frames(clip: jax.Array, chunk: jax.Array, start: jax.Array) -> jax.Array:
     """Puts (n, ...) into (F, ...) at frame `start`, in place."""
@@ -145,34 +272,3 @@ def initial_noise(seed: int, shape: tuple[int, ...], everywhere: NamedSharding) 
 def _frame_noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(shape[0]))
     return jax.vmap(lambda key: jax.random.normal(key, shape[1:], jnp.float32))(keys)
-
-
-def fitting_kernels(config: ChampConfig, size: tuple[int, int], dtype: Any, device: jax.Device) -> AttentionKernels:
-    """The recommended kernels of a device's platform, with XLA's wherever one cannot run at this picture size.
-
-    Args:
-      config: of the model.
-      size: (width, height) of the pictures.
-      dtype: of the computation.
-      device: tells the platform and its compute capability.
-    """
-    platform = device.platform
-    best = recommended_kernels(platform, getattr(device, "compute_capability", None))
-    height, width = latent_size(config, size)
-
-    def fitting(kernel: str, shrink: int, heads: int, channels: int) -> str:
-        tokens = math.ceil(height / shrink) * math.ceil(width / shrink)
-        queries = (1, tokens, heads, channels // heads)
-        try:
-            for keys in (tokens, 2 * tokens):  # alone, and with the bank
-                check_kernel(kernel, queries, (1, keys, heads, channels // heads), dtype, platform)
-        except InputError:
-            return "xla"
-        return kernel
-
-    spatial = tuple(
-        fitting(best.at_level(level), 2**level, config.unet.heads[level], channels)
-        for level, channels in enumerate(config.unet.block_out_channels)
-    )
-    guidance = fitting(best.guidance, 1, config.guidance.heads, config.guidance.block_out_channels[-1])
-    return AttentionKernels(spatial, best.temporal, guidance, best.vae, best.image_encoder, platform=best.platform)

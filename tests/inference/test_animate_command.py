@@ -17,7 +17,7 @@ from champ_jax.common.errors import InputError
 from champ_jax.common.pictures import read_image
 from champ_jax.common.videos import read_video, video_fps
 from champ_jax.evaluation.frames import pairwise
-from champ_jax.inference import builtin
+from champ_jax.inference import batch, builtin
 from champ_jax.inference.pipeline import ChampPipeline
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +46,7 @@ def common(golden_checkpoint):
         "--config.height=128",
         "--config.steps=4",
         "--config.windows.scheme=closed_loop",
+        "--config.fit=none",  # as the reference does
         "--config.quiet",
     ]
 
@@ -72,7 +73,7 @@ def golden_jobs(folder):
 
 
 @pytest.fixture(scope="module")
-def batch(tmp_path_factory, common, inputs):
+def finished(tmp_path_factory, common, inputs):
     """The reference's three runs as one job file, with a bad job among them; (folder, arguments, status)."""
     folder = tmp_path_factory.mktemp("animate")
     jobs = [{"output": str(folder / "bad.mp4"), "frames": "0:100"}, *golden_jobs(folder)]
@@ -82,8 +83,8 @@ def batch(tmp_path_factory, common, inputs):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_references_runs_are_repeated_exactly(batch, case):
-    folder, _, _ = batch
+def test_the_references_runs_are_repeated_exactly(finished, case):
+    folder, _, _ = finished
     latents, expected = np.load(folder / f"{case}.npy"), channels_last(golden(case)["final_latents"])
     assert np.linalg.norm(latents - expected) <= 1e-4 * np.linalg.norm(expected)
     frames = np.stack([read_image(path) for path in sorted((folder / case).iterdir())])
@@ -110,8 +111,8 @@ def test_bfloat16_stays_near_the_reference(common, inputs, tmp_path):
         assert levels <= 3
 
 
-def test_videos_have_the_motions_length_and_rate(batch):
-    folder, _, _ = batch
+def test_videos_have_the_motions_length_and_rate(finished):
+    folder, _, _ = finished
     frames = list(read_video(folder / "8f_128_cfg3.5.mp4"))
     assert len(frames) == 8
     assert frames[0].shape == (128, 128, 3)
@@ -120,9 +121,9 @@ def test_videos_have_the_motions_length_and_rate(batch):
     assert beside.shape == (128, 6 * 128, 3)  # picture, four conditions, result
 
 
-def test_failing_jobs_are_told_and_do_not_stop_the_rest(batch, capfd, monkeypatch):
+def test_failing_jobs_are_told_and_do_not_stop_the_rest(finished, capfd, monkeypatch):
     """Done jobs are skipped: the second run loads no weights and compiles nothing."""
-    folder, arguments, status = batch
+    folder, arguments, status = finished
     assert status == 2
     assert not (folder / "bad.mp4").exists()
     monkeypatch.setattr(ChampPipeline, "from_weights", None)
@@ -131,20 +132,20 @@ def test_failing_jobs_are_told_and_do_not_stop_the_rest(batch, capfd, monkeypatc
     errors = capfd.readouterr().err
     assert "job 1: error: frames=0:100" in errors
     assert "job 6: error:" in errors
-    assert "not a JSON object" in errors
+    assert "is not JSON" in errors
     assert "0 done, 3 skipped, 2 failed" in errors
     assert (folder / "8f_128_nocfg.mp4").stat().st_mtime_ns == stamp
 
 
 def test_a_job_may_set_fields_that_have_no_default():
     config = animate.get_config()
-    job = animate._job_config(config, 1, {"output": "a.mp4", "height": 128, "fps": 12.5, "windows.batch": 2})
+    job = batch.job_config(config, 1, {"output": "a.mp4", "height": 128, "fps": 12.5, "windows.batch": 2})
     assert (job.height, job.fps, job.windows.batch) == (128, 12.5, 2)
     assert (config.height, config.fps, config.windows.batch) == (None, None, 1)
 
 
-def test_a_record_repeats_the_run_bit_for_bit(batch, tmp_path):
-    folder, _, _ = batch
+def test_a_record_repeats_the_run_bit_for_bit(finished, tmp_path):
+    folder, _, _ = finished
     record = json.loads((folder / "8f_128_nocfg.json").read_text())
     assert record["seed"] == 42
     assert record["config"]["windows"]["scheme"] == "closed_loop"
@@ -173,26 +174,26 @@ def no_compile(monkeypatch):
     ("arguments", "message"),
     [
         (["--config.reference=no.png"], "no.png: no such file"),
-        ([f"--config.reference={__file__}"], "not a readable picture"),
-        (["--config.motion=no_folder"], "no such motion folder"),
+        ([f"--config.reference={__file__}"], "is text; PNG, JPEG"),
+        (["--config.motion=no_folder"], "no_folder: no such"),
         (["--config.motion=no.npz"], "no.npz: no such file"),
         (["--config.motion=dance.mp4"], "is a video"),
         (["--config.frames=0:31"], "frames=0:31: .* has 30 frames"),
-        (["--config.conditions=depth,pose"], "has no pose/"),
+        (["--config.conditions=depth,pose"], "conditions=depth,pose: pose: expected depth, normal"),
         (["--config.weights=no_weights"], "no such checkpoint"),
         ([f"--config.weights={PICTURES}"], "is no checkpoint"),
         (["--config.noise=no.npy"], "no.npy: no such file"),
-        ([f"--config.noise={PICTURES / 'ref.png'}"], "not a readable .npy"),
+        ([f"--config.noise={PICTURES / 'ref.png'}"], "ref.png: is a PNG"),
         (["--config.steps=1001"], "steps=1001: expected a whole number from 1 to 1,000"),
-        (["--config.sampler=heun"], "sampler=heun: not one of"),
-        (["--config.dtype=float16"], "dtype=float16: not one of"),
+        (["--config.sampler=heun"], "sampler=heun: expected ddim"),
+        (["--config.dtype=float16"], "dtype=float16: expected auto"),
         (["--config.devices=99"], "devices=99"),
-        (["--config.windows.scheme=closed"], "windows.scheme=closed: expected"),
+        (["--config.windows.scheme=closed"], "windows.scheme=closed: .*did you mean closed_loop"),
         (["--config.windows.overlap=24"], "windows.overlap=24"),
         (["--config.guidence_scale=3"], "did you mean guidance_scale"),
         (["--config.width=wide"], "not a value of type int"),
         (["--config.output=out.gif"], "must end in .mp4"),
-        ([f"--config.frames_output={PICTURES}"], "would be replaced"),
+        ([f"--config.frames_output={PICTURES}"], "frames_output=.*name another output"),
         (["--config.jobs=no.jsonl"], "no.jsonl: no such file"),
         (["--config=no.json"], "no.json: no such file"),
         ([f"--config={GOLDEN / 'configs.json'}"], "not the record of a run"),
@@ -215,10 +216,22 @@ def test_a_checkpoint_of_another_architecture_is_refused(golden_checkpoint, comm
         animate.main([*common, *inputs, f"--config.weights={tmp_path / 'other'}"])
 
 
+def test_weights_that_were_never_trained_are_refused(golden_checkpoint, tmp_path):
+    fields = json.loads((golden_checkpoint / "config.json").read_text())
+    fields["untrained"] = {f"guidance_encoder_{name}": "initialized" for name in range(7)}
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    config = animate.get_config()
+    config.weights = str(tmp_path)
+    with pytest.raises(InputError, match=r"never trained as a Champ: guidance_encoder_0 .* and 2 more.*untrained=true"):
+        batch.find_weights(config)
+    config.untrained = True
+    assert batch.find_weights(config).untrained
+
+
 @pytest.mark.usefixtures("no_compile")
 def test_a_full_disk_is_told_first(common, inputs, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 1000))
-    with pytest.raises(InputError, match=r"needs .* MiB"):
+    with pytest.raises(InputError, match=r"need .* KiB, the disk has 1,000 bytes free"):
         animate.main([*common, *inputs, f"--config.output={tmp_path / 'out.mp4'}"])
 
 
@@ -253,17 +266,28 @@ def test_the_command_exits_with_2_and_one_line(tmp_path):
 
 @pytest.mark.slow
 def test_without_arguments_the_built_in_inputs_run(tmp_path):
+    """The result is nearer to the truth than itself mirrored or shuffled, its first frame alone, or another motion."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
-    done = subprocess.run(
-        [sys.executable, "-m", "champ_jax.animate"], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "demonstration" in done.stderr
-    made = np.stack(list(read_video(tmp_path / "results/built-in/animation.mp4")))
+    other = builtin.PEOPLE / "p00000_m00000" / "motion.npz"
+    videos = []
+    for arguments in ([], [f"--config.motion={other}", "--config.frames=0:24", "--config.output=other.mp4"]):
+        command = [sys.executable, "-m", "champ_jax.animate", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "demonstration" in done.stderr
+        path = "other.mp4" if arguments else "results/built-in/animation.mp4"
+        videos.append(np.stack(list(read_video(tmp_path / path))))
+    made, with_other_motion = videos
     true = np.stack(list(read_video(builtin.PEOPLE / builtin.PERSON / "truth.mp4")))[: len(made)]
     assert len(made) == 24
-    # Closer to the truth than mirrored: it is no noise, and the motion is this one.
-    assert pairwise(true, made)["psnr"].mean() > pairwise(true, made[:, :, ::-1])["psnr"].mean() + 1
+
+    def quality(video):
+        return pairwise(true, video)["psnr"].mean()
+
+    shuffled = made[np.random.default_rng(0).permutation(len(made))]
+    still = np.broadcast_to(made[:1], made.shape)
+    for worse, margin in ((made[:, :, ::-1], 2), (shuffled, 1), (still, 1), (with_other_motion, 4)):
+        assert quality(made) > quality(worse) + margin
     assert (tmp_path / "results/built-in/animation_comparison.mp4").is_file()
 
 

@@ -56,5 +56,5 @@ def test_a_persons_picture_motion_and_video_belong_together(name):
 
 def test_the_default_person_is_there():
     assert builtin.PERSON in NAMES
-    assert builtin.picture().shape == (128, 128, 3)
-    assert len(builtin.motion()[0]) == 24
+    assert read_image(builtin.REFERENCE).shape == (128, 128, 3)
+    assert len(Motion.load(builtin.MOTION)) >= 24

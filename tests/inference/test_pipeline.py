@@ -80,11 +80,18 @@ def test_bfloat16_is_close(golden_checkpoint, animation):
     assert np.linalg.norm(result.latents - animation.latents) <= 0.05 * np.linalg.norm(animation.latents)
 
 
+def test_numbers_that_are_not_finite_end_the_run(pipeline, animation, monkeypatch):
+    spoiled = jax.tree.map(lambda x: x * np.nan, pipeline.parameters["denoising_unet"])
+    monkeypatch.setitem(pipeline.parameters, "denoising_unet", spoiled)
+    with pytest.raises(InputError, match="step 1 of 2: the latents are not finite"):
+        pipeline(read_image(PICTURE), MotionFolder(MOTION, frames="0:13"), steps=2, **SHORT)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"steps": 0}, "steps=0"),
-        ({"sampler": "euler"}, "sampler=euler: not one of ddim"),
+        ({"sampler": "euler"}, "sampler=euler: expected ddim"),
         ({"sampler": "unipc", "eta": 0.5}, "eta=0.5"),
         ({"seed": -1}, "seed=-1"),
         ({"width": 0}, "width=0"),
@@ -99,6 +106,12 @@ def test_arguments_that_cannot_work_are_refused_before_compiling(pipeline, monke
     monkeypatch.setattr(pipeline, "compile", None)
     with pytest.raises(InputError, match=message):
         pipeline(read_image(PICTURE), MotionFolder(MOTION), **(SHORT | arguments))
+
+
+@pytest.mark.parametrize("picture", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3)), np.zeros((0, 8, 3), np.uint8)])
+def test_the_picture_is_checked(pipeline, picture):
+    with pytest.raises(InputError, match="reference: is"):
+        pipeline(picture, MotionFolder(MOTION))
 
 
 @pytest.mark.parametrize(

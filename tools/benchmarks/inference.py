@@ -13,7 +13,8 @@ from benchmarks.timing import Row, measure, program_bytes
 from champ_jax.common.progress import Progress
 from champ_jax.conditions.protocol import ArrayConditions
 from champ_jax.diffusion.windows import plan_windows
-from champ_jax.inference.pipeline import ChampPipeline, abstract_network
+from champ_jax.inference.pipeline import ChampPipeline
+from champ_jax.inference.programs import abstract_network
 from champ_jax.inference.settings import Settings
 from champ_jax.models import network_flops
 from champ_jax.models.functional import PureNetwork

@@ -1,0 +1,79 @@
+"""The fields of `python -m champ_jax.animate`, with their defaults and ranges. docs/animate.md describes them."""
+
+import jax
+import ml_collections
+from ml_collections import config_dict
+
+from champ_jax.body.aspect import FITS
+from champ_jax.common import distributed
+from champ_jax.common.condition_names import CONDITIONS
+from champ_jax.common.errors import InputError
+from champ_jax.common.ranges import Choice, Integer, Items, Number, Rule
+from champ_jax.inference import settings
+from champ_jax.inference.settings import Settings
+from champ_jax.weights.checkpoint import DTYPES
+
+FPS = 24.0
+"""Frames per second of a video whose motion does not say."""
+
+# Fields that belong to the whole command, not to a job.
+SHARED = (
+    *("weights", "untrained", "dtype", "devices", "deterministic"),
+    *("jobs", "quiet", "distributed", "compilation_cache"),
+)
+# Fields that do not bear on the result.
+UNRECORDED = ("jobs", "quiet", "distributed", "compilation_cache")
+
+FPS_RULE = Number(minimum=0.1, maximum=1000, optional=True)
+RULES: dict[str, Rule] = {
+    "conditions": Items(Choice(*CONDITIONS), minimum=1, distinct=True),
+    "fit": Choice(*FITS),
+    "fps": FPS_RULE,
+    "dtype": Choice("auto", *DTYPES),
+    "devices": Integer(minimum=0, maximum=65536),
+    **settings.RULES,
+}
+"""{dotted field: the values it may have}."""
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The default configuration."""
+    config = ml_collections.ConfigDict()
+    # A converted checkpoint, a training work folder or a packed model; empty: the small built-in model
+    config.weights = ""
+    config.untrained = False  # accepts weights that hold parts no training of a Champ has seen
+    config.reference = ""  # the picture; empty: the built-in one
+    config.motion = ""  # a motion folder, motion.npz or mesh_sequence.npz; empty: the built-in motion
+    config.body = ""  # the body model file for a motion.npz; empty: the open body
+    config.fit = "crop"  # how a motion gets the picture's aspect; pad, or none to stretch it
+    config.output = ""  # the video; empty: results/PICTURE-MOTION/animation.mp4
+    config.comparison = True  # also writes OUTPUT_comparison.mp4: picture, conditions, result side by side
+    config.frames_output = ""  # a folder for the frames as PNG
+    config.latents_output = ""  # a .npy for the final latents (F, height/8, width/8, channels)
+    config.picture_size = False  # the video (and PNG frames) at the picture's size
+
+    config.conditions = CONDITIONS
+    config.frames = ""  # a:b or a:b:step, a slice of the motion's frames
+    config.fps = config_dict.placeholder(float)  # None: the motion's, or 24; divided by the step of `frames`
+    config.noise = ""  # a .npy (F, height/8, width/8, channels) in place of the seed's noise
+    config.update(Settings().to_config())  # how the clip is made: size, steps, guidance_scale, seed, windows, ...
+    config.width = config_dict.placeholder(int)  # None: by the picture's aspect, about 512x512 pixels
+    config.height = config_dict.placeholder(int)
+
+    config.dtype = "auto"  # bfloat16, float32; auto: float32 on CPUs, bfloat16 elsewhere
+    config.devices = 0  # how many of this host's devices to use; 0: all
+    config.deterministic = False  # GPU: only algorithms that repeat bit for bit, slower
+    config.jobs = ""  # a .jsonl of jobs, {"reference", "motion", "output", ...} a line
+    config.quiet = False
+    config.compilation_cache = "~/.cache/champ_jax"  # of GPU and TPU programs; empty: none
+
+    config.distributed = distributed.defaults()  # jobs are split among processes
+    return config
+
+
+def select_devices(config: ml_collections.ConfigDict) -> list[jax.Device]:
+    """The devices that the config asks for; raises InputError if this host has fewer."""
+    there = jax.local_devices()
+    if config.devices > len(there):
+        raise InputError(f"--config.devices={config.devices}: this host has {len(there)}; 0 takes them all")
+    return there[: config.devices or None]

@@ -1,0 +1,50 @@
+"""The fields of the command, the pipeline's keywords and their ranges come from one list."""
+
+import dataclasses
+
+import pytest
+
+from champ_jax.common.errors import InputError
+from champ_jax.common.ranges import numbers_without_rule
+from champ_jax.diffusion.windows import Windows
+from champ_jax.inference.config import RULES, get_config
+from champ_jax.inference.settings import Settings
+
+
+def test_every_number_of_the_command_has_a_range():
+    config = get_config()
+    del config["distributed"]  # checked where the processes are joined
+    assert numbers_without_rule(config, RULES) == []
+
+
+def test_the_config_holds_the_defaults_and_goes_back():
+    assert Settings.from_config(get_config()) == Settings()
+    changed = Settings(64, 128, 7, 2.0, 3, "unipc", windows=Windows("clamped", 12, 3, 2), batch=2, chunk=8)
+    config = get_config()
+    config.update(changed.to_config())
+    assert Settings.from_config(config) == changed
+    assert config.windows.batch == 2
+
+
+def test_every_setting_has_a_rule():
+    plain = {field.name for field in dataclasses.fields(Settings)} - {"windows", "batch"}
+    windows = {f"windows.{field.name}" for field in dataclasses.fields(Windows)}
+    assert plain | windows | {"windows.batch"} <= set(RULES)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"guidance_scale": 1e300}, "guidance_scale=1e\\+300: expected a number from 0 to 1,000"),
+        ({"eta": float("nan")}, "eta=nan: expected a number from 0 to 1"),
+        ({"seed": 2**32}, "seed=4294967296: expected a whole number"),
+        ({"steps": 2.5}, "steps=2.5: expected a whole number"),
+        ({"batch": 0}, "windows.batch=0"),
+        ({"sampler": "euler"}, "sampler=euler: expected ddim, dpm_solver_2m or unipc"),
+        ({"sampler": "unipc", "eta": 0.5}, "eta=0.5: unipc adds no noise"),
+        ({"windows": Windows(stride=64)}, "windows.stride=64"),
+    ],
+)
+def test_values_out_of_range_are_named(change, message):
+    with pytest.raises(InputError, match=message):
+        Settings(**change)
