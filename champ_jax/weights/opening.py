@@ -10,7 +10,7 @@ from typing import Any
 from champ_jax.common.errors import InputError
 from champ_jax.models.champ import COMPONENTS, ChampConfig
 from champ_jax.weights import packed, work_folder
-from champ_jax.weights.checkpoint import Tree, cast, describe, load_checkpoint, model_of, read_config
+from champ_jax.weights.checkpoint import CONFIG, Tree, cast, describe, load_checkpoint, model_of, read_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Weights:
       path: the directory or file.
       model: sizes of the networks and noise schedules.
       identity: a hash that other weights do not have.
+      parameters: the number of parameters, 0 if it is known only after reading.
       components: the networks there are, of COMPONENTS, in that order.
       sources: how the files a checkpoint was converted from stored each tensor; empty for other kinds.
       untrained: {part: where its values come from} of the parts that no training of a Champ has seen.
@@ -29,11 +30,20 @@ class Weights:
     path: Path
     model: ChampConfig
     identity: str
+    parameters: int
     components: tuple[str, ...]
     sources: Mapping[str, Any]
     untrained: Mapping[str, str]
     _digests: Mapping[str, str]
     _read: Callable[[Sequence[str]], dict[str, Tree]]
+
+    @property
+    def files(self) -> list[Path]:
+        """The files and folders that are read."""
+        if self.path.is_file():
+            return [self.path]
+        names = (CONFIG, work_folder.MODEL, work_folder.INITIAL, work_folder.CHECKPOINTS, *COMPONENTS)
+        return [self.path / name for name in names if (self.path / name).exists()]
 
     def require(self, components: Sequence[str] = COMPONENTS) -> None:
         """Raises InputError, naming the first, if one of `components` is not there."""
@@ -84,11 +94,13 @@ def open_weights(path: str | os.PathLike) -> Weights:
 
 def _checkpoint(path: Path) -> Weights:
     fields = read_config(path)
-    digests = {name: fields["components"][name]["sha256"] for name in COMPONENTS if name in fields["components"]}
+    described = {name: fields["components"][name] for name in COMPONENTS if name in fields["components"]}
+    digests = {name: component["sha256"] for name, component in described.items()}
     return Weights(
         path=path,
         model=model_of(path, fields),
         identity="+".join(digests.values()),
+        parameters=sum(component["parameters"] for component in described.values()),
         components=tuple(digests),
         sources=fields["sources"],
         untrained=fields["untrained"],
@@ -98,13 +110,13 @@ def _checkpoint(path: Path) -> Weights:
 
 
 def _run(path: Path) -> Weights:
-    snapshot = work_folder.RunCheckpoint.find(path)
-    return Weights(path, snapshot.model, snapshot.identity, COMPONENTS, {}, {}, {}, lambda names: snapshot.load())
+    checkpoint = work_folder.RunCheckpoint.find(path)
+    return Weights(path, checkpoint.model, checkpoint.identity, 0, COMPONENTS, {}, {}, {}, lambda names: checkpoint.load())
 
 
 def _packed(path: Path) -> Weights:
     if path.suffix != ".safetensors":
         raise InputError(f"{path}: holds no weights to open; name a folder of tools/convert_weights.py or a training's")
-    model = packed.read_model(path)
+    model, (parameters, _) = packed.read_model(path), packed.size_of(path)
     identity = "packed-" + hashlib.sha256(path.read_bytes()).hexdigest()
-    return Weights(path, model, identity, COMPONENTS, {}, {}, {}, lambda names: packed.unpack(path))
+    return Weights(path, model, identity, parameters, COMPONENTS, {}, {}, {}, lambda names: packed.unpack(path))

@@ -15,13 +15,15 @@ import safetensors.numpy
 from flax import nnx
 
 from champ_jax.common.errors import InputError
-from champ_jax.common.files import atomic_path
+from champ_jax.common.files import atomic_path, parse_json
 from champ_jax.models.champ import Champ, ChampConfig
 from champ_jax.models.functional import Unused
 from champ_jax.models.motion_module import position_table
 from champ_jax.weights.flat import Flat, dotted, from_components, to_components
 from champ_jax.weights.tensor_files import open_tensors
 from champ_jax.weights.work_folder import RunCheckpoint
+
+_LARGEST = 2**28  # elements of a tensor that is not stored
 
 
 def pack_run(workdir: str | os.PathLike, path: str | os.PathLike) -> None:
@@ -87,9 +89,20 @@ def _unread(model: ChampConfig) -> set[str]:
 
 
 def _metadata(path: str | os.PathLike) -> dict[str, Any]:
-    """The JSON in the file's header, after the header's length in 8 bytes (the format's specification)."""
-    with open(path, "rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    if "model" not in header.get("__metadata__", {}):
-        raise InputError(f"{path}: is no packed model; make one with tools/pack_model.py")
-    return {name: json.loads(value) for name, value in header["__metadata__"].items()}
+    """The metadata as values: model (a dict), zeros and pe ({dotted path: shape}).
+
+    Raises:
+      InputError: the file holds no packed model, or shapes that no model has.
+    """
+    with open_tensors(path) as file:
+        texts = file.metadata
+    if not {"model", "zeros", "pe"} <= set(texts):
+        raise InputError(f"{path}: is not a packed model; make one with tools/pack_model.py")
+    values = {name: parse_json(texts[name], f"{path}: {name}") for name in ("model", "zeros", "pe")}
+    if not all(isinstance(value, dict) for value in values.values()):
+        raise InputError(f"{path}: is damaged (its metadata are not objects); pack the model again")
+    for name, shape in (values["zeros"] | values["pe"]).items():
+        sides = shape if isinstance(shape, list) and all(type(side) is int and side > 0 for side in shape) else [0]
+        if not 0 < math.prod(sides) <= _LARGEST or (name in values["pe"] and len(sides) != 3):
+            raise InputError(f"{path}: is damaged ({name} has shape {str(shape)[:60]}); pack the model again")
+    return values

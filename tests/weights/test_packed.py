@@ -44,5 +44,5 @@ def test_what_is_read_comes_back_rounded_and_nothing_is_missing(model, tmp_path)
 def test_other_files_are_named(tmp_path):
     path = tmp_path / "other.safetensors"
     safetensors.numpy.save_file({"a": np.zeros(3, np.float32)}, path)
-    with pytest.raises(InputError, match="is no packed model"):
+    with pytest.raises(InputError, match="is not a packed model"):
         read_model(path)
