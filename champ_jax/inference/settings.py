@@ -14,7 +14,7 @@ from champ_jax.common.errors import InputError
 from champ_jax.common.ranges import Choice, Integer, Number, Rule, check_config
 from champ_jax.diffusion.samplers import SAMPLERS, Path
 from champ_jax.diffusion.schedules import Schedule
-from champ_jax.diffusion.windows import SCHEMES, Windows
+from champ_jax.diffusion.windows import Windows
 from champ_jax.models.champ import ChampConfig
 
 PIXELS = 512 * 512
@@ -24,12 +24,6 @@ MAX_SIDE = 16384
 """Pixels of a side that an H.264 encoder takes."""
 
 _SIDE = Integer(minimum=8, maximum=MAX_SIDE, optional=True)
-_WINDOW_RULES = {
-    "scheme": Choice(*SCHEMES),
-    "frames": Integer(minimum=1, maximum=4096),
-    "overlap": Integer(minimum=0, maximum=4095),
-    "stride": Integer(minimum=1, maximum=16),
-}
 
 
 def _setting(default: Any, rule: Rule, path: str | None = None) -> Any:
@@ -136,8 +130,8 @@ RULES: dict[str, Rule] = {
     _PATHS.get(field.name, field.name): field.metadata["rule"]
     for field in dataclasses.fields(Settings)
     if "rule" in field.metadata
-} | {f"windows.{name}": rule for name, rule in _WINDOW_RULES.items()}
-"""{dotted name in the command's config: the values it may have}."""
+}
+"""{dotted name in the command's config: the values it may have}; `Windows` knows those of its fields."""
 
 
 def _value(config: Mapping[str, Any], path: str) -> Any:

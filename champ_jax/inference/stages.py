@@ -7,8 +7,8 @@ a module whose parameters are bound; bytes are uint8 in 0..255, and floating-poi
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Num
 
 from champ_jax.models.clip import CLIPVisionTower, normalize
 from champ_jax.models.guidance import Guidance
@@ -16,12 +16,14 @@ from champ_jax.models.unet import Reference, UNet
 from champ_jax.models.vae import VAE
 
 
-def unit_range(pictures: jax.Array) -> jax.Array:
+def unit_range(pictures: Num[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Bytes as float32 in [0, 1]; floating-point pictures, which are that already, as they are."""
     return pictures / jnp.float32(255) if pictures.dtype == jnp.uint8 else pictures
 
 
-def encode_pictures(vae: VAE, pictures: jax.Array) -> tuple[jax.Array, jax.Array]:
+def encode_pictures(
+    vae: VAE, pictures: Num[Array, "*lead height width 3"]
+) -> tuple[Float[Array, "*lead h w channels"], Float[Array, "*lead h w channels"]]:
     """The VAE's posterior over the latents of pictures, not scaled: what the latent cache stores.
 
     Args:
@@ -38,8 +40,11 @@ def encode_pictures(vae: VAE, pictures: jax.Array) -> tuple[jax.Array, jax.Array
 
 
 def scaled_latents(
-    scaling_factor: float, mean: jax.Array, deviation: jax.Array | None = None, draw: jax.Array | None = None
-) -> jax.Array:
+    scaling_factor: float,
+    mean: Float[Array, "*shape"],
+    deviation: Float[Array, "*shape"] | None = None,
+    draw: Float[Array, "*shape"] | None = None,
+) -> Float[Array, "*shape"]:
     """Latents as the UNets see them, scaling_factor * (mean + deviation * draw) (Rombach et al. 2022, section 4.3.2).
 
     Args:
@@ -50,17 +55,24 @@ def scaled_latents(
     return scaling_factor * (mean if draw is None else mean + deviation * draw)
 
 
-def picture_latents(vae: VAE, pictures: jax.Array) -> jax.Array:
+def picture_latents(vae: VAE, pictures: Num[Array, "*lead height width 3"]) -> Float[Array, "*lead h w channels"]:
     """Scaled latents (..., h, w, C) float32 of pictures (..., H, W, 3): the posterior's mean, nothing drawn."""
     return scaled_latents(vae.config.scaling_factor, encode_pictures(vae, pictures)[0])
 
 
-def embed_pictures(image_encoder: CLIPVisionTower, pictures: jax.Array) -> jax.Array:
+def embed_pictures(
+    image_encoder: CLIPVisionTower, pictures: Num[Array, "batch side side 3"]
+) -> Float[Array, "batch width"]:
     """CLIP embeddings (B, D) of bytes (B, S, S, 3) at the image encoder's size S."""
     return image_encoder(normalize(pictures))
 
 
-def read_reference(reference_unet: UNet, denoising_unet: UNet, latents: jax.Array, token: jax.Array) -> Reference:
+def read_reference(
+    reference_unet: UNet,
+    denoising_unet: UNet,
+    latents: Float[Array, "pictures h w channels"],
+    token: Float[Array, "pictures width"],
+) -> Reference:
     """What the denoiser reads of R pictures; the same for every frame and step (Champ, section 3.1).
 
     Args:
@@ -72,14 +84,16 @@ def read_reference(reference_unet: UNet, denoising_unet: UNet, latents: jax.Arra
     return denoising_unet.prepare_reference(reference_unet.bank(latents, token), token)
 
 
-def encode_conditions(guidance: Guidance, conditions: Mapping[str, jax.Array]) -> jax.Array:
+def encode_conditions(
+    guidance: Guidance, conditions: Mapping[str, Num[Array, "*lead height width 3"]]
+) -> Float[Array, "*lead h w width"]:
     """{condition: (..., H, W, 3) bytes or floats in [0, 1]} -> features (..., h, w, C0) (Champ, section 3.3)."""
     lead = next(iter(conditions.values())).shape[:-3]
     features = guidance({name: unit_range(x.reshape(-1, *x.shape[-3:])) for name, x in conditions.items()})
     return features.reshape(*lead, *features.shape[1:])
 
 
-def decode_latents(vae: VAE, latents: jax.Array) -> jax.Array:
+def decode_latents(vae: VAE, latents: Float[Array, "*lead h w channels"]) -> Float[Array, "*lead height width 3"]:
     """Scaled latents (..., h, w, C) -> pictures (..., H, W, 3) float32, clipped to [0, 1]."""
     lead = latents.shape[:-3]
     pictures = vae.decode(latents.reshape(-1, *latents.shape[-3:]) / vae.config.scaling_factor)

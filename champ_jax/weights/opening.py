@@ -110,8 +110,8 @@ def _checkpoint(path: Path) -> Weights:
 
 
 def _run(path: Path) -> Weights:
-    checkpoint = work_folder.RunCheckpoint.find(path)
-    return Weights(path, checkpoint.model, checkpoint.identity, 0, COMPONENTS, {}, {}, {}, lambda names: checkpoint.load())
+    run = work_folder.RunCheckpoint.find(path)
+    return Weights(path, run.model, run.identity, 0, COMPONENTS, {}, {}, {}, lambda names: run.load())
 
 
 def _packed(path: Path) -> Weights:

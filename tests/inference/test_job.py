@@ -154,7 +154,7 @@ def test_a_fast_motion_draws_a_hint(open_job, tmp_path):
     with pytest.warns(UserWarning, match=r"fast\.npz: is at 120 .* last 0\.2 s; .*--resample=24"):
         assert open_job(motion=str(tmp_path / "fast.npz"), frames="0:24").config.fps == 120
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         open_job()
 
 
