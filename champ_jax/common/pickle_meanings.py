@@ -58,7 +58,9 @@ class Vocabulary:
         return Vocabulary({**self.meanings, **meanings}, self.names | frozenset(names))
 
 
-def read_pickle(stream: Stream, vocabulary: Vocabulary, persistent: Callable[[Any], Any] | None = None) -> Any:
+def read_pickle(
+    stream: Stream, vocabulary: Vocabulary, persistent: Callable[[Any], Any] | None = None, outside: int = 0
+) -> Any:
     """The value of a pickle: numbers, text, bytes, plain containers and arrays.
 
     Objects of chumpy that are no stored array are `Opaque`; classes that it names alone are `Global`.
@@ -67,12 +69,13 @@ def read_pickle(stream: Stream, vocabulary: Vocabulary, persistent: Callable[[An
       stream: at its start; afterwards at its end.
       vocabulary: what it may name.
       persistent: gives the value of an object outside of the pickle by its id; None refuses these.
+      outside: bytes of the objects outside of the pickle, which its values may amount to as well.
 
     Raises:
       RefusedError: it names something that is not in the vocabulary.
       DamagedError: it is truncated or damaged.
     """
-    size = stream.left
+    size = stream.left + outside
 
     def read_joblib_array(record: Record, stream: Stream) -> None:
         if record.name == _JOBLIB:

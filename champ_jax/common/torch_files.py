@@ -208,7 +208,7 @@ def _read_archive(path: str | os.PathLike, file: BinaryIO, size: int, vocabulary
             return storage
 
         with archive.open(members[content]) as entry:
-            return read_pickle(Stream(entry, members[content].file_size), vocabulary, storage_of)
+            return read_pickle(Stream(entry, members[content].file_size), vocabulary, storage_of, outside=size)
 
 
 def _data_start(file: BinaryIO, member: zipfile.ZipInfo, size: int) -> int:
