@@ -7,6 +7,8 @@ from pathlib import Path
 
 from champ_jax.common.errors import InputError
 
+_CONTROL_GROUPS = Path("/proc/self/cgroup")
+_CONTROL_GROUP_ROOT = Path("/sys/fs/cgroup")
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
@@ -74,15 +76,14 @@ def _machine_memory() -> int:
 def _control_groups() -> list[tuple[int, int]]:
     """(limit, used) in bytes of every memory control group this process is in; page caches do not count as used."""
     try:
-        with open("/proc/self/cgroup") as file:
-            entries = [line.rstrip("\n").split(":", 2) for line in file]
+        entries = [line.split(":", 2) for line in _CONTROL_GROUPS.read_text().splitlines()]
     except OSError:
         return []
     found = []
     for _, controllers, name in (entry for entry in entries if len(entry) == 3):
         if controllers and "memory" not in controllers.split(","):
             continue
-        root = Path("/sys/fs/cgroup/memory" if controllers else "/sys/fs/cgroup")
+        root = _CONTROL_GROUP_ROOT / "memory" if controllers else _CONTROL_GROUP_ROOT
         files = ("memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else ("memory.max", "memory.current")
         folder = root / name.lstrip("/")
         for place in [folder, *folder.parents]:
