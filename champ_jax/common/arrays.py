@@ -5,7 +5,6 @@ come from a short list: booleans, integers, floats and complex numbers of fixed 
 """
 
 import bz2
-import io
 import lzma
 import math
 import os
@@ -13,7 +12,7 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
@@ -317,42 +316,19 @@ def read_npy(path: str | os.PathLike) -> np.ndarray:
         return read_npy_stream(Stream(file, size))
 
 
-def read_npz(path: str | os.PathLike, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
-    """Reads the arrays of a .npz file.
-
-    Args:
-      path: of the file.
-      names: those to read; None reads all.
-
-    Raises:
-      InputError: no such file, another kind of file (which is named), a damaged one, one that decompresses to more than
-        is plausible, that lacks one of `names`, or holds Python objects in those that are read.
-    """
-    with open_npz(path) as (members, read):
-        if names is None:
-            names = members
-        arrays = {}
-        for name in names:
-            if name not in members:
-                raise InputError(f"{path}: lacks {name}; it has {', '.join(sorted(members)[:20]) or 'no arrays'}")
-            arrays[name] = read(name)
-        return arrays
-
-
-def npz_names(path: str | os.PathLike) -> list[str]:
-    """The names of the arrays in a .npz file; raises InputError as `read_npz`."""
-    with open_npz(path) as (members, _):
-        return list(members)
-
-
 @contextmanager
 def open_npz(
     path: str | os.PathLike, read_objects: Callable[[Stream], Any] | None = None
 ) -> Iterator[tuple[list[str], Callable[[str], Any]]]:
     """Gives the names of a .npz file's arrays and a function that reads one.
 
+    Args:
+      path: of the file.
+      read_objects: reads the pickle of an object array; None refuses these.
+
     Raises:
-      InputError: as `read_npz`.
+      InputError: no such file, another kind of file (which is named), a damaged one, or one that decompresses to more
+        than is plausible; when an array is read, that it is damaged or holds what is not read.
     """
     with open_input(path) as file, explain(path, "a .npz file"):
         _check_head(path, file, b"PK", "a .npz file")
@@ -369,16 +345,6 @@ def open_npz(
                     return value
 
             yield list(members), read
-
-
-def read_npz_bytes(data: bytes, name: str) -> dict[str, np.ndarray]:
-    """The arrays of a .npz in memory; `name` is what a message calls it. Raises InputError as `read_npz`."""
-    with explain(name, "a .npz file"), zipfile.ZipFile(io.BytesIO(data)) as archive:
-        arrays = {}
-        for member in check_members(name, archive, len(data)):
-            with archive.open(member) as entry:
-                arrays[member.filename.removesuffix(".npy")] = read_npy_stream(Stream(entry, member.file_size))
-        return arrays
 
 
 def _check_head(path: str | os.PathLike, file: BinaryIO, start: bytes, what: str) -> None:

@@ -46,16 +46,8 @@ def _starts(*starts: bytes, at: int = 0) -> Callable[[Path], bool]:
 
 VIDEO = Kind("a video", _starts(b"ftyp", at=4))
 PNG = Kind("a PNG picture", _starts(b"\x89PNG"))
-PICTURE = Kind("a picture", _starts(b"\x89PNG", b"\xff\xd8\xff", b"RIFF"))
 NPY = Kind("a NumPy array (.npy)", _starts(b"\x93NUMPY"))
 NPZ = Kind("an archive of NumPy arrays (.npz)", _starts(b"PK"))
-SAFETENSORS = Kind("a .safetensors file", _starts(b"{", at=8))
-TEXT = Kind("a text", lambda path: _head_is(path, "is text"))
-
-
-def _head_is(path: Path, phrase: str) -> bool:
-    with open_input(path) as file:
-        return describe(file.read(HEAD)) == phrase
 
 
 def json_with(name: str, *fields: str) -> Kind:
