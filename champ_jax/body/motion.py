@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 from champ_jax.body.fields import BETA, FOCAL, FPS, METERS, SIDE, Field, read_fields, to_array
 from champ_jax.body.rotations import rotation_error
@@ -87,15 +88,15 @@ class Motion:
     @classmethod
     def create(
         cls,
-        rotations: np.ndarray,
-        betas: np.ndarray,
-        translation: np.ndarray,
-        focal: np.ndarray | float,
-        image_size: np.ndarray,
+        rotations: ArrayLike,
+        betas: ArrayLike,
+        translation: ArrayLike,
+        focal: ArrayLike,
+        image_size: ArrayLike,
         fps: float,
         body: str,
-        valid: np.ndarray | None = None,
-        keypoints: np.ndarray | None = None,
+        valid: ArrayLike | None = None,
+        keypoints: ArrayLike | None = None,
         source: str = "motion",
     ) -> "Motion":
         """A validated motion from anything array-like; one focal length serves all frames, `valid` defaults to all.

@@ -7,9 +7,12 @@ from importlib import resources
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from champ_jax.body.body_files import read_body
 from champ_jax.common.errors import InputError
+
+AnyArray = jax.Array | np.ndarray
 
 NUM_JOINTS = 24
 JOINT_NAMES = (
@@ -119,12 +122,14 @@ def load_body(path: str | os.PathLike | None = None) -> BodyModel:
     return BodyModel(**values, parts=jnp.asarray(parts), parents=parents, space=space)
 
 
-def rest_joints(body: BodyModel, betas: jax.Array) -> jax.Array:
+def rest_joints(body: BodyModel, betas: Float[AnyArray, "*batch 10"]) -> Float[jax.Array, "*batch 24 3"]:
     """Joints (..., 24, 3) of the rest pose for shapes `betas` (..., 10), meters."""
     return _regress(body, _shaped(body, jnp.asarray(betas)))
 
 
-def smpl(body: BodyModel, betas: jax.Array, rotations: jax.Array) -> tuple[jax.Array, jax.Array]:
+def smpl(
+    body: BodyModel, betas: Float[AnyArray, "*#batch 10"], rotations: Float[AnyArray, "*#batch 24 3 3"]
+) -> tuple[Float[jax.Array, "... vertices 3"], Float[jax.Array, "... 24 3"]]:
     """Shapes and poses a body (Loper et al., "SMPL", eq. 2-12); works under jit, vmap and grad.
 
     Args:
@@ -156,7 +161,9 @@ def smpl(body: BodyModel, betas: jax.Array, rotations: jax.Array) -> tuple[jax.A
     return jnp.swapaxes(vertices, -1, -2), joints
 
 
-def body_keypoints(body: BodyModel, vertices: jax.Array, joints: jax.Array) -> jax.Array:
+def body_keypoints(
+    body: BodyModel, vertices: Float[AnyArray, "*batch vertices 3"], joints: Float[AnyArray, "*batch 24 3"]
+) -> Float[jax.Array, "*batch 18 3"]:
     """OpenPose's 18 body points (`KEYPOINT_NAMES`) of a posed body.
 
     Args:

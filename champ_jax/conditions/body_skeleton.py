@@ -1,6 +1,7 @@
 """The skeleton of the body itself: its points projected, the driver's face and hands carried onto them."""
 
 import numpy as np
+from jaxtyping import Float, Num
 
 from champ_jax.conditions.rasterizer import NEAR
 from champ_jax.conditions.skeleton import BODY, FACE, LEFT_HAND, NUM_KEYPOINTS, RIGHT_HAND, SCORE_THRESHOLD
@@ -18,8 +19,11 @@ _BELIEF = 0.05
 
 
 def body_skeleton(
-    points: np.ndarray, focal: np.ndarray, image_size: np.ndarray, driver: np.ndarray | None = None
-) -> np.ndarray:
+    points: Float[np.ndarray, "frames 18 3"],
+    focal: Float[np.ndarray, " frames"],
+    image_size: Num[np.ndarray, "2"],
+    driver: Float[np.ndarray, "frames 134 3"] | None = None,
+) -> Float[np.ndarray, "frames 134 3"]:
     """Whole-body key points of posed bodies.
 
     Body points are the body's own. The driver's face moves with the head (a similarity fitted to nose, eyes and ears),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jaxtyping import UInt8
 
 from champ_jax.body.fields import SIDE, Field, read_field, read_fields
 from champ_jax.common.errors import InputError
@@ -33,7 +34,7 @@ def render(
     image_size: Sequence[int],
     backend: str = "jax",
     maps: Sequence[str] = MAPS,
-) -> dict[str, np.ndarray]:
+) -> dict[str, UInt8[np.ndarray, "frames height width *channels"]]:
     """Draws the condition maps of a mesh that moves in front of a camera at the picture's center.
 
     Pixel (i, j) is sampled once at its center. Depth runs from 255 at a frame's nearest visible pixel to 0 at its

@@ -1,6 +1,7 @@
 """A shaded body over a picture, for the eye: what a motion looks like in front of the camera."""
 
 import numpy as np
+from jaxtyping import UInt8
 
 # Towards the light in camera axes: from above, the left and the viewer's side.
 _LIGHT = np.array([-0.35, -0.55, -0.75]) / np.linalg.norm([-0.35, -0.55, -0.75])
@@ -9,7 +10,9 @@ _SKIN = np.array([214, 186, 170], np.float32)
 _OPACITY = 0.85
 
 
-def preview(normal: np.ndarray, picture: np.ndarray | None = None) -> np.ndarray:
+def preview(
+    normal: UInt8[np.ndarray, "height width 3"], picture: UInt8[np.ndarray, "height width 3"] | None = None
+) -> UInt8[np.ndarray, "height width 3"]:
     """Shades a body from its normal map.
 
     Args:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import UInt8
 
 from champ_jax.common.errors import InputError
 from champ_jax.conditions import drawing
@@ -89,7 +90,7 @@ def coco_to_openpose(keypoints: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return points
 
 
-def draw_skeleton(keypoints: np.ndarray, image_size: Sequence[int]) -> np.ndarray:
+def draw_skeleton(keypoints: np.ndarray, image_size: Sequence[int]) -> UInt8[np.ndarray, "height width 3"]:
     """Draws the skeletons of the people in a frame on black.
 
     Limbs are ellipses at 60 % brightness, body points discs over them, then the hands and the faces. Points of the body
