@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, UInt8
 
 from champ_jax.inference.stages import decode_latents, encode_pictures, picture_latents, to_bytes, unit_range
 from champ_jax.models.champ import Champ
 from champ_jax.training.objective import Batch, Draws, Objective, loss
 
 
-def reconstruction_loss(champ: Champ, batch: Batch, draws: Draws, objective: Objective) -> jax.Array:
+def reconstruction_loss(champ: Champ, batch: Batch, draws: Draws, objective: Objective) -> Float[Array, ""]:
     """Mean absolute error in [-1, 1] of pictures decoded from drawn latents + objective.kl_weight x the mean over
     latents' elements of KL(posterior || standard normal), in nats; float32 ().
 
@@ -35,19 +36,19 @@ def loss_of(stage: int) -> Callable[[Champ, Batch, Draws, Objective], jax.Array]
     return loss if stage else reconstruction_loss
 
 
-def reconstruct(champ: Champ, batch: Batch) -> jax.Array:
-    """`pixels` (B, F, H, W, 3) through the autoencoder's most probable latents and back, uint8."""
+def reconstruct(champ: Champ, batch: Batch) -> UInt8[Array, "batch frames height width 3"]:
+    """`pixels` through the autoencoder's most probable latents and back, uint8."""
     pixels = batch["pixels"]
     return to_bytes(decode_latents(champ.vae, picture_latents(champ.vae, pixels)))
 
 
-def moments(champ: Champ, batch: Batch) -> jax.Array:
-    """Mean of the latents of `pixels` over their posteriors and all elements, and of their squares: (2,) float32."""
+def moments(champ: Champ, batch: Batch) -> Float[Array, "2"]:
+    """Mean of the latents of `pixels` over their posteriors and all elements, and of their squares; float32."""
     mean, deviation = encode_pictures(champ.vae, batch["pixels"])
     return jnp.stack([mean.mean(), (mean**2 + deviation**2).mean()])
 
 
-def scaling_factor(gathered: Sequence[np.ndarray]) -> float:
+def scaling_factor(gathered: Sequence[Float[np.ndarray, "2"]]) -> float:
     """The factor that gives latents unit variance (section 4.3.2), from the `moments` of equally large batches."""
     mean, square = np.mean(np.asarray(gathered, np.float64), axis=0)
     return float(1 / np.sqrt(square - mean**2))

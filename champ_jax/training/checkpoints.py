@@ -136,14 +136,12 @@ class Checkpoints:
             except Exception as error:  # Orbax and TensorStore raise many kinds
                 reason = f"cannot be read ({first_line(error)})"
             if _all_agree(found is not None):
-                try:
-                    found.check(self.directory / str(step))
-                except InputError as error:
-                    found, reason = None, str(error)
-                else:
+                problem = found.find_damage()
+                if _all_agree(problem is None):
                     for broken in damaged:
                         self._manager.delete(broken)
                     return found.state(like), dict(found.progress)
+                reason = problem or reason
             if jax.process_index() == 0:
                 print(f"{self.directory / str(step)}: {reason}; taking the checkpoint before", flush=True)
             damaged.append(step)
@@ -207,15 +205,19 @@ class _Stored:
     progress: Any
     digests: Any
 
-    def check(self, folder: Path) -> None:
-        """Raises InputError if it is not what was saved. All processes call it at once."""
+    def find_damage(self) -> str | None:
+        """In words, what is not what was saved; None if everything is. All processes call it at once."""
         if self.digests is None:
-            return
+            return None
         found = array_digests(self.arrays)[0] | {PROGRESS: {PROGRESS: digest_of_json(self.progress)}}
-        expected = {name: self.digests.get(name) for name in found} if isinstance(self.digests, Mapping) else {}
-        expected[PROGRESS] = {PROGRESS: expected.get(PROGRESS)}
-        for name, digests in found.items():
-            check_digests(digests, expected.get(name), name)
+        stored = dict(self.digests) if isinstance(self.digests, Mapping) else {}
+        stored[PROGRESS] = {PROGRESS: stored.get(PROGRESS)}
+        try:
+            for name, digests in found.items():
+                check_digests(digests, stored.get(name), name)
+        except InputError as error:
+            return str(error)
+        return None
 
     def state(self, like: TrainState) -> TrainState:
         """The train state, in the structure and the shardings of `like`."""

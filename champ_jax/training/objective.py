@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
 
 from champ_jax.common.errors import InputError
 from champ_jax.diffusion.loss import diffusion_loss, min_snr_weights, sample_noise
@@ -57,18 +58,18 @@ class Draws:
     """Everything random in one step.
 
     Attributes:
-      posterior: (B, F, h, w, C) standard normal, picks the target's latents from their posterior.
-      reference_posterior: (B, h, w, C) the same for the reference.
-      noise: (B, F, h, w, C), with its offset.
-      timesteps: (B,) int32.
-      unconditional: (B,) bool, the samples whose reference is dropped.
+      posterior: standard normal numbers, which pick the target's latents from their posterior.
+      reference_posterior: the same for the reference.
+      noise: added to the latents, with its offset.
+      timesteps: of each sample.
+      unconditional: whether the reference of a sample is dropped.
     """
 
-    posterior: jax.Array
-    reference_posterior: jax.Array
-    noise: jax.Array
-    timesteps: jax.Array
-    unconditional: jax.Array
+    posterior: Float[Array, "batch frames height width channels"]
+    reference_posterior: Float[Array, "batch height width channels"]
+    noise: Float[Array, "batch frames height width channels"]
+    timesteps: Int[Array, " batch"]
+    unconditional: Bool[Array, " batch"]
 
 
 def draw(key: jax.Array, shape: tuple[int, ...], objective: Objective) -> Draws:
@@ -93,8 +94,8 @@ def latent_shape(batch: Batch, downscale: int, channels: int) -> tuple[int, ...]
     return (samples, frames, height // downscale, width // downscale, channels)
 
 
-def loss(champ: Champ, batch: Batch, draws: Draws, objective: Objective) -> jax.Array:
-    """The weighted mean squared error of the prediction, float32 ()."""
+def loss(champ: Champ, batch: Batch, draws: Draws, objective: Objective) -> Float[Array, ""]:
+    """The weighted mean squared error of the prediction, float32."""
     latents, reference, token = encode(champ, batch, draws)
     schedule, timesteps = objective.schedule, draws.timesteps
     prediction = champ(
@@ -109,8 +110,14 @@ def loss(champ: Champ, batch: Batch, draws: Draws, objective: Objective) -> jax.
     return diffusion_loss(prediction, target, min_snr_weights(schedule, timesteps, objective.snr_gamma))
 
 
-def encode(champ: Champ, batch: Batch, draws: Draws) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Scaled latents of the targets (B, F, h, w, C) and references (B, h, w, C), image embeddings (B, D); float32."""
+def encode(
+    champ: Champ, batch: Batch, draws: Draws
+) -> tuple[
+    Float[Array, "batch frames height width channels"],
+    Float[Array, "batch height width channels"],
+    Float[Array, "batch embedding"],
+]:
+    """Scaled latents of the targets and of the references, and image embeddings; float32."""
     if "latents_mean" in batch:
         mean, deviation = batch["latents_mean"], batch["latents_std"]
         reference_mean, reference_deviation = batch["reference_mean"], batch["reference_std"]

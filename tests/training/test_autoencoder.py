@@ -113,7 +113,7 @@ def test_running_it_again_ends_with_the_same_factor(autoencoder, dataset):
         ({"trainable": "autoencoder"}, "stage 0, and no other, trains autoencoder"),
         ({"stage": 0, "trainable": "autoencoder", "data__cached": True}, r"data\.cached=True: stage 0"),
         ({"trainable": "stage1_image_encoder", "data__cached": True}, r"pass --config\.data\.cached_embeddings=false"),
-        ({"stage": 3}, "there are stages 0"),
+        ({"stage": 3}, "stage=3: expected 0, 1 or 2"),
     ],
 )
 def test_contradictions_are_refused(fields, message):

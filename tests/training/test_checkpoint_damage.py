@@ -1,5 +1,6 @@
 """Checkpoints with flipped bits: what is loaded is what was saved, or the checkpoint before; never other numbers."""
 
+import gc
 import shutil
 
 import jax
@@ -21,6 +22,15 @@ from champ_jax.weights.digests import digest
 from champ_jax.weights.work_folder import RunCheckpoint
 
 FLIPS = 30
+
+# Orbax leaves futures behind when an array cannot be read; Python warns of them when it collects them.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def collected():
+    yield
+    gc.collect()
 
 
 def state_of(step):
@@ -66,8 +76,6 @@ def same(a, b):
     return all(jax.tree.leaves(jax.tree.map(np.array_equal, a, b)))
 
 
-# Orbax leaves futures behind when an array cannot be read.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_run_goes_on_from_what_was_saved_whatever_bit_flips(run, tmp_path, capsys):
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state_of(1))
     steps = []
@@ -86,7 +94,6 @@ def test_a_run_goes_on_from_what_was_saved_whatever_bit_flips(run, tmp_path, cap
     assert capsys.readouterr().out.count("taking the checkpoint before") == steps.count(1)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("place", ["checkpoints/2", "initial"])
 def test_inference_loads_what_was_saved_or_says_what_is_damaged(run, tmp_path, place):
     whole, errors = RunCheckpoint.find(run).load(), []
