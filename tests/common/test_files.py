@@ -4,7 +4,6 @@ import contextlib
 import errno
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import textwrap
 
 import numpy as np
 import pytest
+from hostile.kinds import largest_file
 
 from champ_jax.common import files
 from champ_jax.common.errors import InputError
@@ -235,16 +235,6 @@ def test_a_folder_whose_replacement_was_killed_comes_back(folder):
         raise ZeroDivisionError
     assert names(folder) == ["out", "out/x"]
     assert (folder / "out" / "x").read_text() == "earlier"
-
-
-@contextlib.contextmanager
-def largest_file(size):
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def save_safetensors(path):

@@ -9,7 +9,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, features
 
 from champ_jax.common import limits, pictures
 from champ_jax.common.errors import InputError
@@ -178,6 +178,16 @@ def test_memory_is_looked_at_before_decoding(tmp_path, monkeypatch):
         InputError, match=r"decoding 8000x8000 pixels: needs 732.4 MiB of memory, 1.0 MiB are available"
     ):
         read_image(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "tiff", "gif", "avif"])
+def test_formats(tmp_path, suffix):
+    if suffix == "avif" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    smooth = np.tile(np.linspace(0, 255, 32).astype(np.uint8)[:, None, None], (1, 48, 3))
+    Image.fromarray(smooth).save(tmp_path / f"x.{suffix}")
+    assert np.abs(read_image(tmp_path / f"x.{suffix}").astype(int) - smooth).max() < 16
+    assert check_image(tmp_path / f"x.{suffix}") == (48, 32)
 
 
 def test_folders_of_pictures(tmp_path):

@@ -6,6 +6,7 @@ import warnings
 import av
 import numpy as np
 import pytest
+from hostile.kinds import largest_file
 
 from champ_jax.common import videos
 from champ_jax.common.errors import InputError
@@ -159,6 +160,15 @@ def test_impossible_frame_rates(tmp_path, fps):
     with pytest.raises(InputError, match=r"x\.mp4: .* frames per second"):
         VideoWriter(tmp_path / "x.mp4", fps)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_keeps_the_earlier_video(video):
+    before = video.read_bytes()
+    noise = np.random.default_rng(0).integers(0, 255, (8, 128, 128, 3)).astype(np.uint8)
+    with largest_file(20_000), pytest.raises(InputError, match=r"x\.mp4: the disk or quota is full"):
+        write_video(video, noise, 24)
+    assert video.read_bytes() == before
+    assert len(list(video.parent.iterdir())) == 1
 
 
 def test_names_with_colons(tmp_path):
