@@ -5,6 +5,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import shape_checks
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 FLAGS = ["--xla_force_host_platform_device_count=8"]
@@ -19,6 +20,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # The machine's load decides how long one example takes; the same examples every time.
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("tests")
+shape_checks.install()
 
 
 @pytest.fixture(scope="session")

@@ -35,8 +35,8 @@ def guided_prediction(
       guidance_scale: weight of the conditional half; 1 is without guidance.
     """
     doubled = (jnp.concatenate([x, x]) for x in (latents, features))
-    both = predict(*doubled, len(latents)).astype(jnp.float32)
-    return combine(*jnp.split(both, 2), guidance_scale)
+    unconditional, conditional = jnp.split(predict(*doubled, len(latents)).astype(jnp.float32), 2)
+    return combine(unconditional, conditional, guidance_scale)
 
 
 def guided_share(

@@ -42,10 +42,9 @@ def recommended_kernels(
     asked = platform
     platform = platform or jax.default_backend()
     if platform in ("gpu", "cuda"):
-        if compute_capability is None:
-            compute_capability = getattr(jax.devices()[0], "compute_capability", "8.0")
+        capability = compute_capability or getattr(jax.devices()[0], "compute_capability", "8.0")
         # Before Hopper cuDNN stops at head size 128; the coarsest levels have 160.
-        coarse = "cudnn" if float(compute_capability) >= 9.0 else "xla"
+        coarse = "cudnn" if float(capability) >= 9.0 else "xla"
         return AttentionKernels(("cudnn", "cudnn", coarse, coarse), guidance="cudnn", platform=asked)
     if platform == "tpu":
         if tokens is not None:

@@ -109,8 +109,9 @@ class ChampConfig:
             raise InputError(
                 f"unet.out_channels={self.unet.out_channels}: is not unet.in_channels={self.unet.in_channels}"
             )
-        for width in self.unet.block_out_channels if self.motion is not None else ():
-            check_divides("unet.block_out_channels", width, "motion.heads", self.motion.heads)
+        if self.motion is not None:
+            for width in self.unet.block_out_channels:
+                check_divides("unet.block_out_channels", width, "motion.heads", self.motion.heads)
         if self.guidance.out_channels != self.unet.block_out_channels[0]:
             raise InputError(
                 f"guidance out_channels={self.guidance.out_channels} is not the UNet's first width "
@@ -203,6 +204,12 @@ def build_component(
 
 class Champ(nnx.Module):
     """The networks together, as attributes named as in COMPONENTS, and what they compute together."""
+
+    vae: VAE
+    image_encoder: CLIPVisionTower
+    reference_unet: UNet
+    denoising_unet: UNet
+    guidance: Guidance
 
     def __init__(
         self,

@@ -134,4 +134,5 @@ class Guidance(nnx.Module):
             raise InputError(
                 f"condition {unknown[0]}: the model has no encoder for it" if unknown else "no conditions were given"
             )
-        return sum(self.encoders[name](conditions[name]) for name in self.conditions if name in conditions)
+        features = [self.encoders[name](conditions[name]) for name in self.conditions if name in conditions]
+        return sum(features[1:], start=features[0])

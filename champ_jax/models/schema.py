@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from champ_jax.common.errors import InputError
-from champ_jax.common.ranges import Choice, Integer, Items, Number, Rule
+from champ_jax.common.ranges import Choice, Integer, Items, Number
 
 Config = TypeVar("Config")
 
@@ -18,7 +18,7 @@ EPSILON = Number(above=0, maximum=1)
 FLAG = Choice(True, False)
 
 
-def check_fields(config: Any, name: str, rules: Mapping[str, Rule]) -> None:
+def check_fields(config: Any, name: str, rules: Mapping[str, Number | Choice | Items]) -> None:
     """Checks every field of a frozen dataclass; lists become tuples.
 
     Args:

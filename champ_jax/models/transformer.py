@@ -78,21 +78,24 @@ class Attention(nnx.Module):
         self,
         x: Float[Array, "pictures tokens channels"],
         reference: BlockReference | None = None,
-        rows: Rows | None = None,
+        rows: Rows = Rows(1),
     ) -> Float[Array, "pictures tokens channels"]:
         """Queries from x, keys and values from [x ; bank] along the tokens."""
         query, key, value = self.to_q(x), self.to_k(x), self.to_v(x)
-        if reference is None or reference.key is None:
+        if reference is None or reference.key is None or reference.value is None:
             return self.to_out(self._attend(query, key, value))
         if rows.mask is None:
             first = rows.first * rows.frames  # these pictures see themselves only
-            seen = [self._attend(query[first:], *_with_bank(key[first:], value[first:], reference, rows.frames))]
+            keys = _with_bank(key[first:], reference.key, rows.frames)
+            values = _with_bank(value[first:], reference.value, rows.frames)
+            seen = [self._attend(query[first:], keys, values)]
             if first:
                 seen.insert(0, self._attend(query[:first], key[:first], value[:first]))
             return self.to_out(jnp.concatenate(seen))
         tokens = x.shape[1]
         lengths = jnp.where(rows.mask, tokens, tokens + reference.key.shape[1])
-        keys, values = _with_bank(key, value, reference, rows.frames)
+        keys = _with_bank(key, reference.key, rows.frames)
+        values = _with_bank(value, reference.value, rows.frames)
         return self.to_out(self._attend(query, keys, values, jnp.repeat(lengths, rows.frames)))
 
     def _attend(
@@ -103,18 +106,14 @@ class Attention(nnx.Module):
         return out.reshape(query.shape)
 
 
-def _with_bank(key: jax.Array, value: jax.Array, reference: BlockReference, frames: int) -> tuple[jax.Array, jax.Array]:
-    """[own ; bank] along the tokens; the bank's rows are spread over the pictures."""
-
-    def join(own: jax.Array, bank: jax.Array) -> jax.Array:
-        rows, tokens, channels = bank.shape
-        readers = own.shape[0] // frames
-        if rows not in (1, readers):
-            raise ValueError(f"a bank of {rows} rows cannot serve {readers} rows; give one or {readers}")
-        spread = jnp.broadcast_to(bank[:, None], (rows, own.shape[0] // rows, tokens, channels))
-        return jnp.concatenate([own, spread.reshape(-1, tokens, channels).astype(own.dtype)], axis=1)
-
-    return join(key, reference.key), join(value, reference.value)
+def _with_bank(own: jax.Array, bank: jax.Array, frames: int) -> jax.Array:
+    """[own ; bank] along the tokens; the bank's rows are spread over the pictures, `frames` for each row."""
+    rows, tokens, channels = bank.shape
+    readers = own.shape[0] // frames
+    if rows not in (1, readers):
+        raise ValueError(f"a bank of {rows} rows cannot serve {readers} rows; give one or {readers}")
+    spread = jnp.broadcast_to(bank[:, None], (rows, own.shape[0] // rows, tokens, channels))
+    return jnp.concatenate([own, spread.reshape(-1, tokens, channels).astype(own.dtype)], axis=1)
 
 
 class CrossAttention(nnx.Module):
@@ -169,7 +168,7 @@ class TransformerBlock(nnx.Module):
         self,
         x: Float[Array, "pictures tokens channels"],
         reference: BlockReference | None = None,
-        rows: Rows | None = None,
+        rows: Rows = Rows(1),
     ) -> tuple[Float[Array, "pictures tokens channels"], Float[Array, "pictures tokens channels"]]:
         """The block's output, and norm1's output: the bank entry when this is the ReferenceNet."""
         entry = self.norm1(x)
@@ -213,7 +212,7 @@ class SpatialTransformer(nnx.Module):
         self,
         x: Float[Array, "pictures height width channels"],
         reference: BlockReference | None = None,
-        rows: Rows | None = None,
+        rows: Rows = Rows(1),
     ) -> tuple[Float[Array, "pictures height width channels"], Float[Array, "pictures height*width channels"]]:
         """The transformer's output, and its block's bank entry."""
         batch, height, width, channels = x.shape

@@ -326,7 +326,8 @@ class UpBlock(Block):
             bank |= entries
         for upsample in self.upsamplers:
             # Odd sizes were rounded up on the way down: go back to exactly the next skip's size.
-            x = upsample(x, skips[-1].shape[1:3])
+            _, height, width, _ = skips[-1].shape
+            x = upsample(x, (height, width))
         return x, bank
 
 
@@ -364,7 +365,7 @@ class UNet(nnx.Module):
 
     def places(self) -> Iterator[tuple[str, SpatialTransformer]]:
         """The transformers by place, in the order of the forward pass."""
-        blocks = [(f"down_blocks.{i}", block) for i, block in enumerate(self.down_blocks)]
+        blocks: list[tuple[str, Block]] = [(f"down_blocks.{i}", block) for i, block in enumerate(self.down_blocks)]
         blocks.append(("mid_block", self.mid_block))
         blocks += [(f"up_blocks.{i}", block) for i, block in enumerate(self.up_blocks)]
         for place, block in blocks:
