@@ -16,6 +16,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from champ_jax.common.ranges import Number
@@ -61,11 +62,11 @@ class Path:
 
 def ddim(
     path: Path,
-    i: Int[Array, ""],
-    x: Float[Array, "*shape"],
-    denoised: Float[Array, "*shape"],
+    i: Int[ArrayLike, ""],
+    x: Float[ArrayLike, "*shape"],
+    denoised: Float[ArrayLike, "*shape"],
     memory: Memory,
-    noise: Float[Array, "*shape"] | None,
+    noise: Float[ArrayLike, "*shape"] | None,
 ) -> tuple[Float[Array, "*shape"], Memory]:
     """Song et al., Denoising Diffusion Implicit Models, equation 12, with sigma = eta * equation 16."""
     alpha, sigma, next_alpha, next_sigma = path.alphas[:-1], path.sigmas[:-1], path.alphas[1:], path.sigmas[1:]
@@ -77,11 +78,11 @@ def ddim(
 
 def dpm_solver_2m(
     path: Path,
-    i: Int[Array, ""],
-    x: Float[Array, "*shape"],
-    denoised: Float[Array, "*shape"],
+    i: Int[ArrayLike, ""],
+    x: Float[ArrayLike, "*shape"],
+    denoised: Float[ArrayLike, "*shape"],
     memory: Memory,
-    noise: Float[Array, "*shape"] | None,
+    noise: Float[ArrayLike, "*shape"] | None,
 ) -> tuple[Float[Array, "*shape"], Memory]:
     """Lu et al., DPM-Solver++, algorithm 2 (second order, multistep); the first and last step are of first order."""
     (previous,) = memory
@@ -92,11 +93,11 @@ def dpm_solver_2m(
 
 def unipc(
     path: Path,
-    i: Int[Array, ""],
-    x: Float[Array, "*shape"],
-    denoised: Float[Array, "*shape"],
+    i: Int[ArrayLike, ""],
+    x: Float[ArrayLike, "*shape"],
+    denoised: Float[ArrayLike, "*shape"],
     memory: Memory,
-    noise: Float[Array, "*shape"] | None,
+    noise: Float[ArrayLike, "*shape"] | None,
 ) -> tuple[Float[Array, "*shape"], Memory]:
     """Zhao et al., UniPC, second order with B_2(h) = e^h - 1: corrects x with the prediction made at it, then predicts.
 
@@ -147,7 +148,7 @@ def _corrector(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return back, here
 
 
-def _at(weights: np.ndarray, i: jax.Array) -> jax.Array:
+def _at(weights: np.ndarray, i: ArrayLike) -> jax.Array:
     return jnp.asarray(weights, jnp.float32)[i]
 
 
@@ -159,7 +160,7 @@ class Sampler:
     memory: int = 0
     stochastic: bool = False
 
-    def start(self, x: jax.Array) -> Memory:
+    def start(self, x: ArrayLike) -> Memory:
         """The memory of a run that begins at x."""
         return tuple(jnp.zeros_like(x) for _ in range(self.memory))
 

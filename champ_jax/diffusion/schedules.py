@@ -11,6 +11,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from champ_jax.common.ranges import Integer
@@ -52,14 +53,14 @@ class Schedule(ScheduleConfig):
         return _lookup(self.alphas_cumprod / (1.0 - self.alphas_cumprod), t, 0)
 
     def add_noise(
-        self, x0: Float[Array, " batch *shape"], noise: Float[Array, " batch *shape"], t: Int[Array, " batch"]
+        self, x0: Float[ArrayLike, " batch *shape"], noise: Float[ArrayLike, " batch *shape"], t: Int[Array, " batch"]
     ) -> Float[Array, " batch *shape"]:
         """x_t of clean samples x0, noise and timesteps t."""
         ndim = x0.ndim - t.ndim
         return self.alpha(t, ndim) * x0 + self.sigma(t, ndim) * noise
 
     def target(
-        self, x0: Float[Array, " batch *shape"], noise: Float[Array, " batch *shape"], t: Int[Array, " batch"]
+        self, x0: Float[ArrayLike, " batch *shape"], noise: Float[ArrayLike, " batch *shape"], t: Int[Array, " batch"]
     ) -> Float[Array, " batch *shape"]:
         """What the model should predict for x_t of (x0, noise, t): the noise, or v = alpha * noise - sigma * x0."""
         if self.prediction == "epsilon":
@@ -69,8 +70,8 @@ class Schedule(ScheduleConfig):
 
     def denoised(
         self,
-        prediction: Float[Array, " batch *shape"],
-        x: Float[Array, " batch *shape"],
+        prediction: Float[ArrayLike, " batch *shape"],
+        x: Float[ArrayLike, " batch *shape"],
         t: Int[Array, " batch"] | Int[Array, ""],
     ) -> Float[Array, " batch *shape"]:
         """The clean sample that a prediction at the noisy sample x and timesteps t implies."""
