@@ -24,6 +24,7 @@ from champ_jax.body.rotations import axis_angle_to_matrix, rotation_about
 from champ_jax.common.cli import Parser, run
 from champ_jax.common.errors import InputError
 from champ_jax.common.files import atomic_path
+from champ_jax.common.outputs import NPZ, Output, claim
 from champ_jax.common.ranges import Integer
 
 ANNY_VERSION = "0.6.2"
@@ -119,6 +120,7 @@ def main(argv: Sequence[str]) -> None:
     )
     parser.add_argument("--seed", type=Integer(minimum=0), default=0)
     options = parser.parse_args(argv)
+    claim([Output("--output", options.output, NPZ)])
     body = build(draw_people(options.people, options.seed))
     with atomic_path(options.output) as temporary:
         np.savez_compressed(temporary, **body)

@@ -27,7 +27,7 @@ LARGEST_SIZES = {"frames": MAX_FRAMES, "vertices": 2_000_000, "faces": 4_000_000
 ANY = Number(minimum=-1_000_000_000, maximum=1_000_000_000)
 METERS = Number(minimum=-1_000_000, maximum=1_000_000)
 FOCAL = Number(above=0, maximum=10_000_000)
-FPS = Number(above=0, maximum=1000)
+FPS = Number(minimum=0.001, maximum=1000)
 SIDE = Number(minimum=1, maximum=65_535)
 BETA = Number(minimum=-1000, maximum=1000)
 

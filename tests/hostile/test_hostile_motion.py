@@ -374,7 +374,7 @@ def special_cases() -> Iterator[Case]:
     yield Case(
         "resample-to-too-many",
         IMPORT,
-        imported("amass.npz", amass() | {"mocap_framerate": np.array(1e-4)}, "--resample=1000"),
+        imported("amass.npz", amass() | {"mocap_framerate": np.array(0.001)}, "--resample=1000"),
         "frames",
     )
     outside = mesh() | {"faces": np.array([[0, 1, 9]])}

@@ -172,8 +172,7 @@ def _on_timeline(
     seen = len(track.frames)
     length = int(max(source.length or 0, track.frames.max() + 1))
     check_frame_count(str(path), length)
-    betas = np.atleast_2d(track.betas)
-    betas = np.median(betas, axis=0) if np.isfinite(betas).all() else betas.mean(axis=0)
+    betas = np.median(np.atleast_2d(track.betas), axis=0)
     full_rotations = np.tile(np.eye(3), (length, 24, 1, 1))
     full_rotations[track.frames] = rotations
     full_translation = np.zeros((length, 3))
