@@ -18,8 +18,8 @@ def main(argv: Sequence[str]) -> int:
     if "workdir" not in options:
         raise InputError("--workdir=DIR: missing; name the folder for checkpoints and logs")
     from champ_jax.common.cluster import join_cluster  # JAX and Orbax load after the arguments are read
-    from champ_jax.training.checkpoints import ignore_orphaned_writes
     from champ_jax.training.loop import train
+    from champ_jax.weights.orbax_arrays import ignore_orphaned_writes
 
     ignore_orphaned_writes()
     with join_cluster(config.distributed, preemption=True):

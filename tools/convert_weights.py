@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from champ_jax.common.cli import Parser, run
 from champ_jax.evaluation import network_weights as evaluation_weights
 from champ_jax.weights.convert import convert
+from champ_jax.weights.orbax_arrays import ignore_orphaned_writes
 
 
 def main(argv: Sequence[str]) -> None:
@@ -41,6 +42,7 @@ def main(argv: Sequence[str]) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the initialization")
     arguments = parser.parse_args(argv)
+    ignore_orphaned_writes()
     if evaluation_weights.find_published(arguments.source):
         converted, lacking = evaluation_weights.convert(arguments.source, arguments.output)
         for network, files in converted.items():

@@ -18,7 +18,7 @@ from champ_jax.weights.work_folder import is_work_folder
 def main(argv: Sequence[str]) -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--checkpoint", required=True, help="checkpoint directory or training work folder")
-    parser.add_argument("--output", required=True, help="folder to write; must not exist")
+    parser.add_argument("--output", required=True, help="folder to write; must not exist, or be empty")
     arguments = parser.parse_args(argv)
     write = export_run if is_work_folder(arguments.checkpoint) else export
     written = write(arguments.checkpoint, arguments.output)

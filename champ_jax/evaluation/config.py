@@ -15,6 +15,7 @@ RULES = {
     "worst_frames": Integer(minimum=0, maximum=256),
     "resamples": Integer(minimum=0, maximum=100_000),
     "published": Choice(*TABLES, optional=True),
+    **distributed.RULES,
 }
 
 

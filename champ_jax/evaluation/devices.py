@@ -9,6 +9,8 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from champ_jax.models.functional import PureNetwork
+
 
 class LocalDevices:
     """The devices of this process as one axis of batches.
@@ -32,18 +34,19 @@ class LocalDevices:
         return jax.device_put(batch, NamedSharding(self.mesh, P("data")))
 
     def replicate(self, tree: Any) -> Any:
+        """The arrays of a tree, whole on every device."""
         return jax.device_put(tree, NamedSharding(self.mesh, P()))
 
     def bind(self, model: nnx.Module, method: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
         """`method(model, *batches)` compiled, each device on its part of the batches."""
-        graph, state = nnx.split(model)
-        state = self.replicate(state)
+        network, parameters = PureNetwork.split(model)
+        parameters = self.replicate(parameters)
 
-        def on_one(state: nnx.State, batches: tuple[jax.Array, ...]) -> jax.Array:
-            return method(nnx.merge(graph, state), *batches)
+        def on_one_device(parameters: nnx.State, batches: tuple[jax.Array, ...]) -> jax.Array:
+            return method(network.bind(parameters), *batches)
 
-        compiled = jax.jit(jax.shard_map(on_one, mesh=self.mesh, in_specs=(P(), P("data")), out_specs=P("data")))
-        return lambda *batches: compiled(state, tuple(map(self.put, batches)))
+        compiled = jax.jit(jax.shard_map(on_one_device, mesh=self.mesh, in_specs=(P(), P("data")), out_specs=P("data")))
+        return lambda *batches: compiled(parameters, tuple(map(self.put, batches)))
 
 
 def pad_batch(batch: np.ndarray, size: int) -> np.ndarray:

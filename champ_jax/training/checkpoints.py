@@ -10,7 +10,6 @@ import dataclasses
 import logging
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -255,21 +254,6 @@ def disk_trouble(error: BaseException | None) -> str | None:
                 return words
         error = error.__cause__ or error.__context__
     return None
-
-
-def ignore_orphaned_writes() -> None:
-    """For commands: keeps what a failed checkpoint's other writes say off stderr.
-
-    When one array cannot be written, Orbax raises that and closes its event loop; the writes of the other arrays end
-    later, find it closed, and would each print a traceback.
-    """
-    otherwise = sys.unraisablehook
-
-    def hook(event: Any) -> None:
-        if not (isinstance(event.exc_value, RuntimeError) and str(event.exc_value) == "Event loop is closed"):
-            otherwise(event)
-
-    sys.unraisablehook = hook
 
 
 def save_initial(workdir: str | os.PathLike, model: ChampConfig, frozen: Flat, carried: Flat) -> None:

@@ -309,10 +309,10 @@ def _number(name: Any) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps Orbax's progress reports off stderr."""
+    """Keeps what Orbax logs off stderr: its progress, and the errors that it also raises."""
     logger = logging.getLogger("absl")
     level = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.CRITICAL)  # what fails is raised, too
     try:
         yield
     finally:

@@ -17,7 +17,7 @@ from champ_jax.weights.checkpoint import is_floating, load_checkpoint, model_of,
 from champ_jax.weights.names import TensorName, files_of, flatten
 from champ_jax.weights.work_folder import load_for_inference
 
-_NEW_FOLDER = folder_with("a folder", lambda path: False)
+_EMPTY_FOLDER = folder_with("an empty folder", lambda path: False)
 
 # Where a file goes that is not champ/STEM.pth.
 _PLACES = {
@@ -35,14 +35,14 @@ def export(checkpoint: str | Path, output: str | Path, *, progress: bool = True)
 
     Args:
       checkpoint: a checkpoint directory.
-      output: the folder to write; it must not exist.
+      output: the folder to write; it must not exist, or be empty.
       progress: show a progress bar.
 
     Returns:
       {file written: {dtype: number of tensors}}.
 
     Raises:
-      InputError: no checkpoint, a damaged one, no space, `output` exists, or PyTorch is not installed.
+      InputError: no checkpoint, a damaged one, no space, `output` holds files, or PyTorch is not installed.
     """
     config = read_config(checkpoint)
     return _export(
@@ -79,10 +79,10 @@ def _export(
         raise InputError(
             f"{output}: writing PyTorch's .pth and .bin files needs PyTorch; pip install 'champ_jax[convert]'"
         ) from None
-    claim([Output("--output", output, _NEW_FOLDER, int(1.05 * 4 * sum(sizes.values())))], [source])
+    claim([Output("--output", output, _EMPTY_FOLDER, int(1.05 * 4 * sum(sizes.values())))], [source])
     written: dict[str, dict[str, int]] = {}
     with (
-        atomic_path(output, folder=True, replace=False) as temporary,
+        atomic_path(output, folder=True) as temporary,
         tqdm(total=sum(sizes.values()), unit="parameter", unit_scale=True, disable=not progress) as bar,
     ):
         for component, size in sizes.items():

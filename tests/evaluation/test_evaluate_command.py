@@ -18,10 +18,11 @@ from skimage.metrics import structural_similarity
 from champ_jax.common import cli
 from champ_jax.common.errors import InputError
 from champ_jax.common.pictures import list_images, read_image, write_image
+from champ_jax.common.ranges import numbers_without_rule
 from champ_jax.evaluate import main
 from champ_jax.evaluation import network_weights
 from champ_jax.evaluation import published as published_tables
-from champ_jax.evaluation.config import get_config
+from champ_jax.evaluation.config import RULES, get_config
 from champ_jax.evaluation.devices import LocalDevices
 from champ_jax.evaluation.evaluator import Evaluator
 from champ_jax.evaluation.frechet import Gaussian, frechet_distance
@@ -215,6 +216,18 @@ def test_two_hosts_give_the_same_report_as_one(videos, converted):
     assert {key: both[key] for key in ("absent", "resized", "remarks")} == {
         key: single[key] for key in ("absent", "resized", "remarks")
     }
+
+
+def test_every_number_has_a_range():
+    assert numbers_without_rule(get_config(), RULES) == []
+
+
+def test_resolved_configs_are_the_golden_ones():
+    """A change of a default shows in review; if it is meant, write the new values into the file."""
+    names = ["evaluate", *(f"tables/table{number}" for number in (1, 2, 3, 4))]
+    configs = {name: cli.load_config(str(ROOT / "configs" / f"{name}.py"), get_config).to_dict() for name in names}
+    golden = json.loads((Path(__file__).parent / "golden_configs.json").read_text())
+    assert json.loads(json.dumps(configs)) == golden
 
 
 def test_the_papers_tables_are_measured_in_their_columns():

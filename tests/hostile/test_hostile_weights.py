@@ -180,6 +180,12 @@ def _cases() -> list[Case]:
     ):
         full = functools.partial(_full_disk, 20_000)
         add(f"{name}-full-disk", command, make, "out", during=full, seconds=120)
+    full = functools.partial(_full_disk, 20_000)
+    add("convert-full-disk-keeps-the-earlier", CONVERT, convert(change=_earlier), "out", during=full)
+    for kind, maker in kinds.FILE_OUTPUTS.items():
+        add(f"pack-onto-{kind}", PACK, _onto(lambda output: lambda folder: ["--run=run", output], maker), "out")
+    for output in ("run/model.safetensors", "run"):
+        add(f"pack-onto-input-{output[:3]}-{len(output)}", PACK, pack(f"--output={output}", change=_run), "--output")
     return cases
 
 
@@ -237,9 +243,18 @@ def export(*more: str, change: Callable[[Path], object] = lambda folder: None) -
 def pack(*more: str, change: Callable[[Path], object] = lambda folder: None) -> Callable[[Path], list]:
     def make(folder: Path) -> list:
         change(folder)
-        return ["--output=out.safetensors", *more]
+        return ["--output=out.safetensors", "--run=run", *more]
 
     return make
+
+
+def _earlier(folder: Path) -> None:
+    """A checkpoint that an earlier conversion left."""
+    save_checkpoint(folder / "out", {"vae": {"conv": {"bias": np.zeros(3, np.float32)}}}, _model())
+
+
+def _run(folder: Path) -> None:
+    (folder / "run").mkdir()
 
 
 def _work_folder(folder: Path) -> None:

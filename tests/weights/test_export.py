@@ -108,7 +108,7 @@ def test_diffusers_and_transformers_load_it(exported, tree):
 
 
 def test_output_is_not_overwritten(converted, exported):
-    with pytest.raises(InputError, match="exists already"):
+    with pytest.raises(InputError, match="not an empty folder"):
         export(converted, exported, progress=False)
 
 
