@@ -184,8 +184,9 @@ def _cases() -> list[Case]:
     add("convert-full-disk-keeps-the-earlier", CONVERT, convert(change=_earlier), "out", during=full)
     for kind, maker in kinds.FILE_OUTPUTS.items():
         add(f"pack-onto-{kind}", PACK, _onto(lambda output: lambda folder: ["--run=run", output], maker), "out")
-    for output in ("run/model.safetensors", "run"):
-        add(f"pack-onto-input-{output[:3]}-{len(output)}", PACK, pack(f"--output={output}", change=_run), "--output")
+    for output in ("run/model.safetensors", "run/deeper/model.safetensors"):
+        name = f"pack-onto-input-{output.count('/')}"
+        add(name, PACK, pack(f"--output={output}", change=_run), "--output")
     return cases
 
 
