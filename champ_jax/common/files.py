@@ -252,7 +252,8 @@ def find_type_of_output(path: str | os.PathLike) -> str | None:
     except InputError as error:
         cause = error.__cause__
         if isinstance(cause, NotADirectoryError):
-            parent = next(parent for parent in Path(path).parents if not parent.is_dir() and os.path.lexists(parent))
+            places = [Path(path), *Path(path).parents]
+            parent = next(place for place in places if not place.is_dir() and os.path.lexists(place))
             raise InputError(f"{path}: {parent} is a file, no folder; name another output") from cause
         if isinstance(cause, OSError):
             raise InputError(f"{path}: cannot be written ({reason(cause)}); name another output") from cause

@@ -28,7 +28,7 @@ from champ_jax.common.files import open_input
 from champ_jax.common.limits import require_memory
 from champ_jax.common.pickle_machine import RefusedError
 from champ_jax.common.pickle_meanings import Opaque, read_pickle
-from champ_jax.common.torch_files import VOCABULARY, is_torch_archive, read_torch, to_arrays
+from champ_jax.common.torch_files import MAGIC, VOCABULARY, is_torch_archive, read_torch, to_arrays
 
 __all__ = ["Opaque", "read_arrays"]
 
@@ -69,7 +69,8 @@ def _read(path: str | os.PathLike, file: BinaryIO) -> Any:
     if head.startswith(b"\x93NUMPY"):
         return read_npy_stream(Stream(file, size), _read_objects)
     try:
-        return _read_objects(Stream(file, size))
+        value = _read_objects(Stream(file, size))
+        return to_arrays(read_torch(path)) if type(value) is int and value == MAGIC else value
     except DamagedError as error:
         what = describe(head)
         if what is None or what == "is a pickle":

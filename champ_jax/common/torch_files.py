@@ -21,7 +21,9 @@ from champ_jax.common.files import open_input
 from champ_jax.common.pickle_machine import Global, Record
 from champ_jax.common.pickle_meanings import BASIC, Meaning, Opaque, Vocabulary, arguments_of, read_pickle
 
-_MAGIC = 0x1950A86A20F9469CFC6C  # of files before 1.6
+MAGIC = 0x1950A86A20F9469CFC6C
+"""What the first pickle of a file before PyTorch 1.6 holds."""
+
 _PROTOCOL = 1001
 _DTYPES: dict[str, np.dtype] = {
     "float64": np.dtype("<f8"),
@@ -232,7 +234,7 @@ def _read_stream(stream: Stream, get_data: Any, vocabulary: Vocabulary) -> Any:
       get_data: gives all bytes of the stream, (bytes,) uint8.
     """
     length = stream.left
-    if read_pickle(stream, vocabulary) != _MAGIC:
+    if read_pickle(stream, vocabulary) != MAGIC:
         raise DamagedError("is a pickle, but none that PyTorch saved")
     if read_pickle(stream, vocabulary) != _PROTOCOL:
         raise DamagedError("is of an unknown version of PyTorch's format")

@@ -172,7 +172,14 @@ def test_what_is_of_another_kind_is_never_replaced(folder, as_folder):
     (folder / "nowhere").symlink_to("gone")
     os.mkfifo(folder / "pipe")
     before = names(folder)
-    outputs = ["file" if as_folder else "folder", "nowhere", "pipe", "file/below", "file/a/b"]
+    outputs = [
+        "file" if as_folder else "folder",
+        "nowhere",
+        "pipe",
+        "file/below",
+        "file/a/b",
+        *([] if as_folder else ["file/"]),
+    ]
     for name in [*outputs, *([] if as_folder else [".", "folder/", "new/"])]:
         with (
             pytest.raises(InputError, match=r"file|folder|link|pipe"),

@@ -81,6 +81,16 @@ def test_torch_files_and_pickled_tensors(tmp_path):
         np.testing.assert_array_equal(read["h"], [1.0, 1.0])
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+def test_large_tensors(tmp_path, legacy):
+    """Most of a file may lie outside of its pickle."""
+    large = torch.arange(3_000_000, dtype=torch.int8)
+    torch.save({"a": large, "b": large[5:10]}, tmp_path / "x.pth", _use_new_zipfile_serialization=not legacy)
+    read = read_arrays(tmp_path / "x.pth")
+    np.testing.assert_array_equal(read["a"], large.numpy())
+    np.testing.assert_array_equal(read["b"], [5, 6, 7, 8, 9])
+
+
 @pytest.mark.parametrize("kind", ["csc", "csr", "coo"])
 def test_sparse_matrices(tmp_path, kind):
     dense = np.array([[0, 2.0, 0], [1, 0, 0]])
