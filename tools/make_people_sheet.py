@@ -11,6 +11,8 @@ from tqdm import tqdm
 
 from champ_jax.common.cli import Parser, run
 from champ_jax.common.files import atomic_path
+from champ_jax.common.outputs import PNG, Output, claim
+from champ_jax.common.ranges import Integer
 from champ_jax.conditions.rendered_motion import RENDERED, render_motion
 from champ_jax.data.synthetic.anatomy import load_anatomy
 from champ_jax.data.synthetic.one_video import Settings, VideoName, draw_images, draw_take
@@ -21,8 +23,9 @@ _COLUMNS, _PEOPLE_ROWS, _STRIPS = 9, 2, 3
 def main(argv: Sequence[str]) -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--output", required=True, help="a PNG file")
-    parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
+    parser.add_argument("--seed", type=Integer(minimum=0), default=0, help="(%(default)s)")
     options = parser.parse_args(argv)
+    claim([Output("--output", options.output, PNG)])
     with tqdm(total=_COLUMNS * _PEOPLE_ROWS + _STRIPS, desc="sheet", unit="video") as bar:
         rows = []
         for row in range(_PEOPLE_ROWS):
@@ -35,7 +38,7 @@ def main(argv: Sequence[str]) -> None:
             rows.append(_strip(options.seed, _COLUMNS * _PEOPLE_ROWS + number))
             bar.update()
     with atomic_path(options.output) as path:
-        Image.fromarray(np.concatenate(rows)).save(path, optimize=True)
+        Image.fromarray(np.concatenate(rows)).save(path, "PNG", optimize=True)
 
 
 def _person(seed: int, number: int) -> np.ndarray:
@@ -52,8 +55,8 @@ def _strip(seed: int, number: int) -> np.ndarray:
     chosen = take.motion[np.array([0, 13, 26, 39])]
     images = draw_images(take, chosen)[0]
     conditions = render_motion(chosen, load_anatomy().body)[3]
-    gray = [conditions[name] for name in RENDERED]
-    panels = [image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=-1) for image in gray]
+    maps = [conditions[name] for name in RENDERED]
+    panels = [map_ if map_.ndim == 3 else np.repeat(map_[..., None], 3, axis=-1) for map_ in maps]
     return np.concatenate([*images, *panels], axis=1)
 
 

@@ -1,24 +1,28 @@
-"""Animates held-out people by their own motions, from their first frames; or makes the baselines for that.
+"""Animates held-out people by their own motions from their first frames, or makes the baselines of that.
 
   python tools/predict_held_out.py --held_out=DIR/test --weights=WEIGHTS --output=OUT
       # OUT/VIDEO/NNNN.png, OUT_videos/VIDEO.mp4
   python tools/predict_held_out.py --held_out=DIR/test --train=DIR/train --output=OUT
       # OUT/copy/VIDEO/NNNN.png: the first frame; OUT/nearest/VIDEO/NNNN.png: the nearest frame of the training videos
 
-DIR is what tools/make_people.py made. Compare with python -m champ_jax.evaluate --config.ground_truth=DIR/test.
+DIR was made by tools/make_people.py. Compare with python -m champ_jax.evaluate --config.ground_truth=DIR/test.
 """
 
 import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from champ_jax import animate
 from champ_jax.common.cli import Parser, run
 from champ_jax.common.condition_names import CONDITIONS
-from champ_jax.common.files import atomic_path
+from champ_jax.common.errors import InputError
+from champ_jax.common.outputs import Output, claim, folder_of
 from champ_jax.common.pictures import list_images
 from champ_jax.common.ranges import Choice, Integer, Items, Number
 from champ_jax.evaluation.baselines import IMAGES, find_people, write_copies, write_nearest
+
+_FRAMES = folder_of("a folder of frames", r"\d{4,}\.png")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -26,8 +30,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--held_out", required=True, help="folder of the videos")
     parser.add_argument("--output", required=True, help="folder for the frames")
     parser.add_argument("--weights", help="a checkpoint directory or work folder")
-    parser.add_argument("--motions", help="folder of VIDEO.npz to do instead (tools/make_drivers.py)")
-    parser.add_argument("--train", help="folder of the training videos: make the baselines")
+    parser.add_argument("--motions", help="folder of other motions, VIDEO.npz (tools/make_drivers.py)")
+    parser.add_argument("--train", help="folder of the training videos, to make the baselines")
     parser.add_argument(
         "--conditions",
         type=Items(Choice(*CONDITIONS), 1, distinct=True),
@@ -42,22 +46,27 @@ def main(argv: Sequence[str]) -> int:
     if (options.weights is None) == (options.train is None):
         parser.error("name either --weights or --train")
     videos, output = find_people(options.held_out), Path(options.output)
+    if not output.name:
+        raise InputError(f"--output={options.output}: name a new folder")
     if options.train is not None:
+        train = find_people(options.train)
+        folders = [output / kind / video.name for kind in ("copy", "nearest") for video in videos]
+        claim([Output("--output", folder, _FRAMES) for folder in folders], [*videos, *train])
         write_copies(videos, output / "copy")
-        write_nearest(videos, find_people(options.train), output / "nearest")
+        write_nearest(videos, train, output / "nearest")
         return 0
-    jobs = output.with_name(f"{output.name}.jsonl")
-    with atomic_path(jobs) as path:
-        path.write_text("".join(json.dumps(_job(video, output, options.motions)) + "\n" for video in videos))
     settings = {
+        "weights": options.weights,
+        "windows.batch": 1,
         "steps": options.steps,
         "guidance_scale": options.guidance_scale,
         "conditions": ",".join(options.conditions),
     }
-    overrides = [f"--config.{name}={value}" for name, value in settings.items()]
-    return animate.main(
-        [f"--config.jobs={jobs}", f"--config.weights={options.weights}", "--config.windows.batch=1", *overrides]
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = Path(folder) / "jobs.jsonl"
+        jobs.write_text("".join(json.dumps(_job(video, output, options.motions)) + "\n" for video in videos))
+        overrides = [f"--config.{name}={value}" for name, value in settings.items()]
+        return animate.main([f"--config.jobs={jobs}", *overrides])
 
 
 def _job(video: Path, output: Path, motions: str | None) -> dict:

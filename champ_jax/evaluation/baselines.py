@@ -9,7 +9,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from champ_jax.common.errors import InputError
-from champ_jax.common.files import atomic_path
+from champ_jax.common.files import atomic_path, require_folder
 from champ_jax.common.pictures import list_images, read_image, write_image
 
 IMAGES = "images"  # a video's folder of frames
@@ -17,10 +17,17 @@ _SIDE = 32  # pictures are compared at this size
 
 
 def find_people(root: str | os.PathLike) -> list[Path]:
-    """The videos VIDEO/images/NNNN.png in `root`, sorted; raises InputError if there are none."""
-    videos = sorted(path.parent for path in Path(root).glob(f"*/{IMAGES}"))
+    """The videos VIDEO/images/NNNN.png in `root`, sorted.
+
+    Raises:
+      InputError: there are none, or one has no pictures.
+    """
+    videos = sorted(path.parent for path in require_folder(root).glob(f"*/{IMAGES}"))
     if not videos:
         raise InputError(f"{root}: holds no videos (VIDEO/{IMAGES}/NNNN.png)")
+    for video in videos:
+        if not list_images(video / IMAGES):
+            raise InputError(f"{video / IMAGES}: holds no pictures; put the frames of the video there")
     return videos
 
 
