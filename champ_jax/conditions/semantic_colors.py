@@ -17,6 +17,11 @@ _BLENDS = 9  # samples of a blend between two colors
 _CLOSE = 14  # levels that resizing and JPEG may move a color
 _EXACT = 2  # levels that dither and rounding may
 _SAMPLES = 4096
+_BLACK = 16  # gray levels up to which a pixel of a lossy picture is black
+_BACKGROUND = 0.9  # share of a semantic map that is drawn where its background is, too
+
+LEAST_KEPT = 0.1
+"""The share of a body's semantic map that a mask of that body keeps at the very least (`share_kept`)."""
 
 # Entry round(255 / 24 * k) of OpenCV's VIRIDIS and PARULA maps for DensePose's parts k = 1..24.
 _DENSEPOSE_VIRIDIS = (
@@ -82,3 +87,18 @@ def _legitimate() -> np.ndarray:
             shares = np.linspace(0, 1, _BLENDS)[:, None]
             mixes.append(shares * linear[part] + (1 - shares) * linear[other])
     return np.round(255 * np.concatenate(mixes) ** (1 / 2.2)).astype(np.int16)
+
+
+def share_kept(image: np.ndarray, mask: np.ndarray) -> float:
+    """The share of the body in a semantic map that its mask keeps.
+
+    It is 1 where nobody is in the picture, and where the map has a background, which the mask is there to remove.
+
+    Args:
+      image: (height, width, 3) uint8.
+      mask: (height, width) bool, true where the body is.
+    """
+    drawn = image.max(axis=2) > _BLACK
+    if not drawn.any() or (drawn.mean() > _BACKGROUND and mask.any()):
+        return 1.0
+    return float(np.count_nonzero(drawn & mask) / np.count_nonzero(drawn))

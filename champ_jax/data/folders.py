@@ -22,6 +22,7 @@ from champ_jax.conditions.frame_files import gap_note, index_frames, mask_thresh
 
 BOXES = "human_bbox.json"
 NO_BOX = (-1, -1, -1, -1)
+_LOOKED_AT = 8  # semantic maps of a video that are decoded to look at their colors and masks
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def check_video(folder: str | os.PathLike, kinds: Sequence[str]) -> CheckedVideo
             )
     notes = [note for note in (gap_note(frames),) if note]
     if MASKED in kinds:
-        notes += _color_notes(files, frames)
+        notes += _check_semantic_maps(files, frames)
     boxes = read_boxes(folder, frames, sizes[0])
     if boxes is None:
         boxes = _mask_boxes([files["mask"][frame] for frame in frames] if "mask" in files else [None] * len(frames))
@@ -158,15 +159,24 @@ def _walk(folder: Path) -> Iterator[Path]:
             waiting += [(path, around) for path in reversed(inside)]
 
 
-def _color_notes(files: dict[str, dict[str, Path]], frames: Sequence[str]) -> list[str]:
-    from champ_jax.conditions.semantic_colors import semantic_complaint  # brings JAX, which readers do without
+def _check_semantic_maps(files: dict[str, dict[str, Path]], frames: Sequence[str]) -> list[str]:
+    """A note if some maps are not in Champ's colors; raises InputError for one whose body its mask hides."""
+    from champ_jax.conditions.semantic_colors import LEAST_KEPT, semantic_complaint, share_kept  # brings JAX
 
-    for frame in dict.fromkeys((frames[0], frames[len(frames) // 2])):
+    notes: list[str] = []
+    for frame in frames[:: -(-len(frames) // _LOOKED_AT)]:
         path = files[MASKED][frame]
-        complaint = semantic_complaint(read_image(path), _read_mask(files["mask"][frame]))
-        if complaint:
-            return [f"{MASKED}/{path.name} {complaint}"]
-    return []
+        image, mask = read_image(path), _read_mask(files["mask"][frame])
+        kept = share_kept(image, mask)
+        if kept < LEAST_KEPT:
+            raise InputError(
+                f"{files['mask'][frame]}: keeps {kept:.0%} of the body in {path}; the mask is black, inverted or of "
+                "another frame: it must be white where the body is"
+            )
+        complaint = semantic_complaint(image, mask)
+        if complaint and not notes:
+            notes = [f"{MASKED}/{path.name} {complaint}"]
+    return notes
 
 
 def _mask_boxes(masks: Sequence[Path | None]) -> np.ndarray:

@@ -25,7 +25,7 @@ import tensorflow_datasets as tfds
 
 from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.errors import InputError
-from champ_jax.common.files import atomic_path, read_json
+from champ_jax.common.files import atomic_path, read_json, require_file
 from champ_jax.common.locks import hold_folder
 from champ_jax.common.outputs import Kind, folder_with
 
@@ -72,6 +72,11 @@ class Piece:
     count: int
 
 
+class _Info(tfds.core.DatasetInfo):
+    def initialize_from_bucket(self) -> None:
+        """Does nothing. TFDS would ask a server for every new part, and leave an empty folder in the temporary one."""
+
+
 class FrameBuilder(tfds.core.GeneratorBasedBuilder):
     """The TFDS builder of a part.
 
@@ -99,7 +104,7 @@ class FrameBuilder(tfds.core.GeneratorBasedBuilder):
         super().__init__(**options)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
+        return _Info(
             builder=self,
             description="Frames of videos of people, with motion conditions as Champ reads them.",
             features=tfds.features.FeaturesDict(dict(self._features)),
@@ -220,6 +225,9 @@ class Part(Sequence):
         self._folder = Path(folder)
         expected = sum(piece.count for piece in _read_listing(self._folder).pieces)
         try:
+            for file in sorted((self._folder / _VERSION).iterdir()):
+                require_file(file)  # TFDS would wait for a pipe and read a device without end
+            read_json(self._folder / _VERSION / "dataset_info.json")
             _check_features(self._folder / _VERSION / "features.json")
             builder = tfds.builder_from_directory(self._folder / _VERSION)
             encoded = {

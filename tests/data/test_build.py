@@ -20,6 +20,7 @@ from tiny_videos import KINDS, LENGTHS, picture, write_video
 from champ_jax.common.cli import run
 from champ_jax.common.errors import InputError
 from champ_jax.common.pictures import read_image
+from champ_jax.conditions.colors import PART_COLORS
 from champ_jax.data import build
 from champ_jax.data.build import build_dataset
 from champ_jax.data.dataset import Dataset, decode, person_box
@@ -309,3 +310,19 @@ def test_pictures_are_shared_with_nothing_lossy(dataset_path, sources):
     folder = sources.parent / Dataset(dataset_path).videos[0].name
     np.testing.assert_array_equal(np.asarray(frame["images"]), read_image(folder / "images" / "0001.png"))
     np.testing.assert_array_equal(np.asarray(frame["depth"]), read_image(folder / "depth" / "0001.png", "L"))
+
+
+@pytest.mark.parametrize("damage", ["black", "inverted", "of-another-frame"])
+def test_a_mask_that_hides_the_body_is_an_error(tmp_path, damage):
+    video = write_video(tmp_path / "in" / "video", 2)
+    body = np.zeros((64, 64, 3), np.uint8)
+    body[8:56, 8:32] = np.repeat(PART_COLORS[:24], 2, axis=0)[:, None]
+    mask = np.where(body.any(axis=2), 255, 0).astype(np.uint8)
+    for name in ("0001.png", "0002.png"):
+        Image.fromarray(body).save(video / "semantic_map" / name)
+        Image.fromarray(mask).save(video / "mask" / name)
+    assert build_dataset([tmp_path / "in"], tmp_path / "good")["notes"] == []
+    changed = {"black": np.zeros_like(mask), "inverted": 255 - mask, "of-another-frame": np.roll(mask, 32, axis=1)}
+    Image.fromarray(changed[damage]).save(video / "mask" / "0002.png")
+    with pytest.raises(InputError, match=r"mask/0002\.png: keeps 0% of the body"):
+        build_dataset([tmp_path / "in"], tmp_path / "out")

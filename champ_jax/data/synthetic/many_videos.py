@@ -99,13 +99,13 @@ def _holds_only_leftovers(folder: Path) -> bool:
     return all(entry.name.startswith((f".{RECORD}", f".{SPLIT}", ".lock")) for entry in folder.iterdir())
 
 
-_PEOPLE = folder_with("synthetic people", lambda path: (path / RECORD).exists() or _holds_only_leftovers(path))
+_PEOPLE = folder_with("synthetic people", lambda path: os.path.lexists(path / RECORD) or _holds_only_leftovers(path))
 
 
 def _belongs(output: Path, settings: Settings) -> bool:
     """Whether the folder holds a run with these settings; raises InputError if they are others."""
     path = output / RECORD
-    if not path.exists():
+    if not os.path.lexists(path):
         return False
     found, record = read_json(path), _record(settings)
     if found != record:
