@@ -16,6 +16,7 @@ from PIL import Image
 
 from champ_jax.common.cli import Parser, run
 from champ_jax.common.condition_names import CONDITIONS
+from champ_jax.common.ranges import Integer, Number
 from champ_jax.data.build import build_dataset
 from champ_jax.data.folders import kinds_for
 from champ_jax.data.pipeline import make_stage1, make_stage2
@@ -89,16 +90,17 @@ def write_example(folder: str | os.PathLike, size: tuple[int, int], videos: int 
 def main(argv: Sequence[str]) -> int:
     parser = Parser(description=__doc__)
     parser.add_argument("--data", help="a dataset; one is made if none is named")
-    parser.add_argument("--size", type=int, default=512, help="side of the pictures (%(default)s)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="for each stage (%(default)s)")
+    side, workers, seconds = Integer(minimum=16, maximum=8192), Integer(minimum=0, maximum=1024), Number(above=0)
+    parser.add_argument("--size", type=side, default=512, help="side of the pictures (%(default)s)")
+    parser.add_argument("--workers", type=workers, default=os.cpu_count(), help="processes (%(default)s)")
+    parser.add_argument("--seconds", type=seconds, default=10.0, help="for each stage (%(default)s)")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         path = options.data
         if path is None:
             write_example(Path(folder) / "videos", (options.size, options.size))
             path = Path(folder) / "dataset"
-            build_dataset([Path(folder) / "videos"], path, workers=options.workers)
+            build_dataset([Path(folder) / "videos"], path, workers=max(options.workers, 1))
         for stage, batch_size in ((1, 4), (2, 1)):
             result = measure(
                 path,

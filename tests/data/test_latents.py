@@ -15,8 +15,9 @@ from champ_jax.common.errors import InputError
 from champ_jax.data.build import build_dataset
 from champ_jax.data.encoder import load_encoder
 from champ_jax.data.framing import Framing
-from champ_jax.data.latents import cache_latents
+from champ_jax.data.latents import Encoder, cache_latents
 from champ_jax.data.pipeline import make_stage1, make_stage2
+from champ_jax.data.records import open_part
 from champ_jax.models.champ import ChampConfig, build_component
 from champ_jax.models.clip import CLIPVisionConfig
 from champ_jax.models.guidance import GuidanceConfig
@@ -146,6 +147,48 @@ def test_the_cache_and_moving_crops_are_refused_together(cached_path, crop):
 def test_another_size_is_another_cache(cached_path):
     with pytest.raises(InputError, match="latents_64x48_center_cover: 1 parts have no cached latents"):
         make_stage1(cached_path, **{**OPTIONS, "image_size": (64, 48)}, cached=True)
+
+
+def fake_encoder(value=0.0):
+    """Networks whose outputs are all `value`; nothing is compiled."""
+
+    def encode(pictures, small):
+        shapes = {"mean": (6, 4, 4), "std": (6, 4, 4), "embedding": (3,)}
+        return {name: np.full((len(pictures), *shape), value, np.float32) for name, shape in shapes.items()}
+
+    return Encoder(encode, "f" * 64, 8)
+
+
+def test_outputs_that_are_not_finite_are_never_stored(tmp_path):
+    write_video(tmp_path / "in" / "one", 2)
+    build_dataset([tmp_path / "in"], tmp_path / "out")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match="in/one frame 0001: the networks' mean is not finite"):
+        cache_latents(tmp_path / "out", fake_encoder(np.nan), Framing((32, 48), "center"))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_latents_of_other_videos_and_damaged_ones_are_refused(tmp_path):
+    for name in ("one", "two"):
+        write_video(tmp_path / name / "in" / name, 2)
+        build_dataset([tmp_path / name / "in"], tmp_path / name / "out")
+        cache_latents(tmp_path / name / "out", fake_encoder(), Framing((32, 48), "center"))
+    folder = "latents_32x48_center_cover"
+    path, part = tmp_path / "one" / "out", tmp_path / "one" / "out" / folder / "part-00000"
+    next(make_stage1(path, **OPTIONS, cached=True))
+    shutil.rmtree(path / folder)
+    shutil.copytree(tmp_path / "two" / "out" / folder, path / folder)
+    with pytest.raises(InputError, match="part-00000: was made for other videos"):
+        make_stage1(path, **OPTIONS, cached=True)
+    with pytest.raises(InputError, match="part-00000: was made for other videos"):
+        cache_latents(path, fake_encoder(), Framing((32, 48), "center"))
+    shutil.rmtree(path / folder)
+    cache_latents(path, fake_encoder(), Framing((32, 48), "center"))
+    file = next(part.glob("*/*array_record*"))
+    file.write_bytes(file.read_bytes()[: 1 << 16])
+    open_part.cache_clear()  # another process would read it
+    with pytest.raises(InputError, match=f"{folder}/part-00000: not a readable part"):
+        next(make_stage1(path, **OPTIONS, cached=True))
 
 
 def test_the_tool_makes_the_cache(tmp_path, checkpoint, capsys):

@@ -381,6 +381,12 @@ def settings() -> list[Case]:
             culprit = "out: needs" if value == "2000000000" else option  # more than any disk has
             name = f"people-{option}-{value or 'empty'}"
             cases.append(Case(name, PEOPLE, lambda folder, given=arguments: ["--output=out", *given], culprit))
+    read = {"size": ("0", "15", "nan", "1e9", "1000000000"), "workers": ("-1", "1.5", "5000"), "seconds": ("nan", "0")}
+    cases += [
+        Case(f"read-{option}-{value}", READ, lambda folder, given=f"--{option}={value}": [given], f"--{option}")
+        for option, values in read.items()
+        for value in values
+    ]
     cases += [
         Case(f"sheet-seed-{value}", SHEET, lambda folder, value=value: ["--output=a.png", f"--seed={value}"], "--seed")
         for value in ("-1", "nan", "1e3", "text")
