@@ -20,14 +20,10 @@ from champ_jax.common.errors import InputError
 from champ_jax.common.files import find_type, read_json, require_folder
 from champ_jax.common.pictures import check_image, read_image, resize_image
 from champ_jax.conditions.frame_files import gap_note, index_frames, mask_threshold, natural_key, parse_frames
-from champ_jax.conditions.semantic_colors import semantic_complaint
+from champ_jax.conditions.semantic_colors import LEAST_KEPT, semantic_complaint, share_kept
 
 RECORD = "render.json"
 """The file in a motion folder that says of what the pictures are."""
-
-_BLACK = 16  # gray levels up to which a pixel of a lossy picture is black
-_LEAST_KEPT = 0.1  # share of a body's semantic map that a mask of that body keeps at the very least
-_BACKGROUND = 0.9  # share of a semantic map that is drawn where its background is, too
 
 
 class MotionFolder:
@@ -116,7 +112,7 @@ class MotionFolder:
         """Finds black, inverted and foreign masks: those that take the body out of its semantic map."""
         with ThreadPoolExecutor() as pool:
             kept = list(pool.map(self._share_kept, self.names))
-        emptied = [name for name, share in zip(self.names, kept) if share < _LEAST_KEPT]
+        emptied = [name for name, share in zip(self.names, kept) if share < LEAST_KEPT]
         if not emptied:
             return
         first = self._files[MASK][emptied[0]]
@@ -131,11 +127,8 @@ class MotionFolder:
 
     def _share_kept(self, name: str) -> float:
         """How much of a semantic map's body lies in the mask."""
-        image = read_image(self._files[MASKED][name]).max(axis=2) > _BLACK
-        mask = self._mask(name, image.shape)
-        if not image.any() or (image.mean() > _BACKGROUND and mask.any()):  # nobody there, or a map with a background
-            return 1.0
-        return float(np.count_nonzero(image & mask) / np.count_nonzero(image))
+        image = read_image(self._files[MASKED][name])
+        return share_kept(image, self._mask(name, image.shape[:2]))
 
     def _check_colors(self) -> None:
         for name in dict.fromkeys((self.names[0], self.names[len(self.names) // 2])):

@@ -168,10 +168,11 @@ def pictures() -> list[Case]:
             (path / kind / "0001.png").rename(path / kind / ".DS_Store")
         return ["--source=in", "--output=out", "--workers=1"]
 
-    def prefixed(folder: Path) -> list[str]:
+    def digits(folder: Path) -> list[str]:
         path = video(folder)
-        for file in (path / "depth").iterdir():
-            file.rename(file.with_name(f"depth_{file.name}"))
+        for kind in KINDS:
+            (path / kind / "0003.png").rename(path / kind / "²²².png")
+        (path / "depth" / "²²².png").unlink()
         return ["--source=in", "--output=out", "--workers=1"]
 
     cases += [
@@ -180,7 +181,7 @@ def pictures() -> list[Case]:
             (deep, "depth/0001.png"),
             (sizes, "normal/0003.png"),
             (hidden, "images"),
-            (prefixed, "depth"),
+            (digits, "depth/²²²"),
         )
     ]
     return cases
