@@ -19,6 +19,7 @@ from champ_jax.common.errors import InputError
 from champ_jax.common.files import read_json, reason, require_folder
 from champ_jax.common.pictures import check_image, is_deep, read_image
 from champ_jax.conditions.frame_files import gap_note, index_frames, mask_threshold, natural_key
+from champ_jax.conditions.semantic_colors import LEAST_KEPT, semantic_complaint, share_kept
 
 BOXES = "human_bbox.json"
 NO_BOX = (-1, -1, -1, -1)
@@ -161,8 +162,6 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 def _check_semantic_maps(files: dict[str, dict[str, Path]], frames: Sequence[str]) -> list[str]:
     """A note if some maps are not in Champ's colors; raises InputError for one whose body its mask hides."""
-    from champ_jax.conditions.semantic_colors import LEAST_KEPT, semantic_complaint, share_kept  # brings JAX
-
     notes: list[str] = []
     for frame in frames[:: -(-len(frames) // _LOOKED_AT)]:
         path = files[MASKED][frame]
