@@ -355,7 +355,7 @@ LINES = {
 
 @pytest.mark.parametrize("name", LINES)
 def test_hostile_lines_of_a_jobs_file(name, tmp_path):
-    """A bad job is told with its line, the command ends with 2 and nothing is written."""
+    """A bad job is reported with its line, the command ends with status 2 and nothing is written."""
     line, message = LINES[name]
     (tmp_path / "jobs.jsonl").write_text(line + "\n")
     before = snapshot(tmp_path)

@@ -121,7 +121,7 @@ def test_videos_have_the_motions_length_and_rate(finished):
     assert beside.shape == (128, 6 * 128, 3)  # picture, four conditions, result
 
 
-def test_failing_jobs_are_told_and_do_not_stop_the_rest(finished, capfd, monkeypatch):
+def test_failing_jobs_are_reported_and_do_not_stop_the_rest(finished, capfd, monkeypatch):
     """Done jobs are skipped: the second run loads no weights and compiles nothing."""
     folder, arguments, status = finished
     assert status == 2
@@ -229,7 +229,7 @@ def test_weights_that_were_never_trained_are_refused(golden_checkpoint, tmp_path
 
 
 @pytest.mark.usefixtures("no_compile")
-def test_a_full_disk_is_told_first(common, inputs, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_first(common, inputs, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 1000))
     with pytest.raises(InputError, match=r"need .* KiB, the disk has 1,000 bytes free"):
         animate.main([*common, *inputs, f"--config.output={tmp_path / 'out.mp4'}"])
