@@ -169,7 +169,8 @@ def test_silent_strangers_on_every_port_do_not_hold_up_a_run(command, tmp_path):
         time.sleep(0.02)
     finish(hosts)
     assert len(strangers) >= 3  # JAX's coordinator, the monitor and Gloo
-    assert all(address.endswith("0100007F") for address in addresses), addresses  # 127.0.0.1, as the coordinator
+    loopback = ("0100007F", "0" * 24 + "01000000")  # 127.0.0.1 and ::1, as the coordinator
+    assert all(address.endswith(loopback) for address in addresses), addresses
 
 
 def test_sigterm_to_one_saves_and_ends_both(halfway, command, tmp_path):
