@@ -15,13 +15,19 @@ from champ_jax.body.motion import Motion, camera_points, require_same_space
 from champ_jax.body.rotations import rotation_about
 from champ_jax.body.smpl import BodyModel
 from champ_jax.common.errors import InputError
-from champ_jax.common.ranges import Choice, Number, check_config
+from champ_jax.common.ranges import Choice, Number, Rule, check_config
 
 CAMERAS = ("reference", "driver", "reference_parity")
 DEPTHS = ("apparent", "metric")
 ANGLE = Number(minimum=-360_000, maximum=360_000)
 _SCALE = Number(minimum=-1000, maximum=1000)
-_RULES = {"camera": Choice(*CAMERAS), "depth": Choice(*DEPTHS), "fit": Choice(*FITS), "turn": ANGLE, "tilt": ANGLE}
+_RULES: dict[str, Rule] = {
+    "camera": Choice(*CAMERAS),
+    "depth": Choice(*DEPTHS),
+    "fit": Choice(*FITS),
+    "turn": ANGLE,
+    "tilt": ANGLE,
+}
 _MIN_DEPTH = 0.1
 _CHUNK = 32
 
@@ -141,7 +147,7 @@ def frames_outside(body: BodyModel, motion: Motion) -> np.ndarray:
         # The last piece repeats its last frame, so that one compiled program serves all pieces.
         piece = motion[np.minimum(np.arange(start, start + _CHUNK), len(motion) - 1)]
         pixels = np.asarray(project(camera_points(body, piece)[1], piece.focal, motion.image_size))
-        inside = ((pixels >= 0) & (pixels < motion.image_size)).all(axis=-1).any(axis=-1)
+        inside = np.any(np.all((pixels >= 0) & (pixels < motion.image_size), axis=-1), axis=-1)
         outside.append(~inside[: len(motion) - start])
     return motion.valid & np.concatenate(outside)
 

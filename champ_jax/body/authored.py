@@ -16,6 +16,7 @@ from champ_jax.body.rotations import rotation_about
 from champ_jax.body.smpl import JOINT_NAMES, load_body
 
 IMAGE_SIZE, FPS = (256, 256), 24.0
+_Pose = dict[str, list[tuple[str, np.ndarray | float]]]  # {joint: turns in radians, as (axis, (T,) or one number)}
 _DEPTH = 43.0  # meters: with HMR2's focal length the body is about 0.84 of the picture
 _FLOOR = 0.94  # meters below the middle of the picture
 
@@ -82,8 +83,8 @@ def load_authored(name: str) -> Motion:
         return Motion.load(path)
 
 
-def _standing(frames: int) -> dict[str, list[tuple[str, np.ndarray]]]:
-    """Joint -> turns in radians (axis, (T,)), the first one outermost: arms down, breathing."""
+def _standing(frames: int) -> _Pose:
+    """Arms down; of a joint's turns the first one is outermost."""
     still = np.ones(frames)
     return {
         "left_shoulder": [("z", -1.2 * still)],
@@ -98,9 +99,7 @@ def _ease(time: np.ndarray, start: float, end: float) -> np.ndarray:
     return 0.5 - 0.5 * np.cos(np.pi * np.clip((time - start) / (end - start), 0, 1))
 
 
-def _motion(
-    pose: dict[str, list[tuple[str, np.ndarray]]], yaw: np.ndarray, sideways: np.ndarray | float = 0.0
-) -> Motion:
+def _motion(pose: _Pose, yaw: np.ndarray, sideways: np.ndarray | float = 0.0) -> Motion:
     """Upright, facing the camera at yaw 0, the lowest point of the body on the floor."""
     frames = len(yaw)
     rotations = np.tile(np.eye(3), (frames, len(JOINT_NAMES), 1, 1))

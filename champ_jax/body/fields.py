@@ -10,6 +10,7 @@ Whatever the data holds (None, text, ragged lists, objects, complex numbers), on
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -133,10 +134,11 @@ def _shape(source: str, name: str, array: np.ndarray, field: Field, known: dict[
     sizes = [known.get(size, size) if isinstance(size, str) else size for size in field.shape]
     if field.reshape and array.shape != tuple(sizes):
         rest = sizes[1:]
+        known_rest = [size for size in rest if isinstance(size, int)]
         if not sizes and array.size == 1:
             array = array.reshape(())
-        elif sizes and all(isinstance(size, int) for size in rest) and array.size % int(np.prod(rest)) == 0:
-            array = array.reshape(-1, *rest)
+        elif sizes and len(known_rest) == len(rest) and array.size % math.prod(known_rest) == 0:
+            array = array.reshape(-1, *known_rest)
         elif rest == ["*"] and array.ndim:
             array = array.reshape(len(array), -1) if array.size else array.reshape(0, 0)
     fits = array.ndim == len(sizes) and all(

@@ -105,7 +105,7 @@ class Motion:
           InputError: as `validate`; `source` begins the message.
         """
         focal = to_array(source, "focal", focal)
-        frames = len(rotations) if np.ndim(rotations) else 0
+        frames = next(iter(np.shape(rotations)), 0)
         fields = {
             "rotations": rotations,
             "betas": betas,

@@ -116,10 +116,16 @@ def load_body(path: str | os.PathLike | None = None) -> BodyModel:
     else:
         arrays = read_body(path)
     space, parents = arrays.pop("space"), arrays.pop("parents")
-    optional = {name: arrays.pop(name, None) for name in ("uvs", "uv_faces")}
+    uvs, uv_faces = arrays.pop("uvs", None), arrays.pop("uv_faces", None)
     parts = np.argmax(arrays["weights"], axis=1).astype(np.int32)
-    values = {name: None if value is None else jnp.asarray(value) for name, value in (arrays | optional).items()}
-    return BodyModel(**values, parts=jnp.asarray(parts), parents=parents, space=space)
+    return BodyModel(
+        **{name: jnp.asarray(value) for name, value in arrays.items()},
+        parts=jnp.asarray(parts),
+        uvs=None if uvs is None else jnp.asarray(uvs),
+        uv_faces=None if uv_faces is None else jnp.asarray(uv_faces),
+        parents=parents,
+        space=space,
+    )
 
 
 def rest_joints(body: BodyModel, betas: Float[AnyArray, "*batch 10"]) -> Float[jax.Array, "*batch 24 3"]:

@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -56,6 +56,10 @@ BROKEN = (
 """What damaged bytes make Python's readers raise."""
 
 
+Order = Literal["C", "F"]
+"""How an array's elements lie: rows first (C) or columns first (Fortran)."""
+
+
 class DamagedError(ValueError):
     """The bytes are not what their format says; the message follows the file's name."""
 
@@ -67,7 +71,7 @@ class Stream:
       left: bytes up to the end.
     """
 
-    def __init__(self, file: BinaryIO, size: int):
+    def __init__(self, file: IO[bytes], size: int):
         self._file = file
         self.left = size
 
@@ -100,11 +104,11 @@ class Stream:
         self.left -= len(line)
         return line[:-1]
 
-    def read_array(self, dtype: np.dtype, shape: tuple[int, ...], order: str = "C") -> np.ndarray:
+    def read_array(self, dtype: np.dtype, shape: tuple[int, ...], order: Order = "C") -> np.ndarray:
         """The array whose bytes come next; it is allocated once they are known to be there."""
         count = count_elements(shape, dtype, self.left)
         array = np.empty(count, dtype)
-        view = memoryview(array.view(np.uint8)) if array.nbytes else memoryview(b"")
+        view = array.view(np.uint8).data if array.nbytes else memoryview(b"")
         for start in range(0, array.nbytes, _CHUNK):
             part = self.read(min(_CHUNK, array.nbytes - start))
             view[start : start + len(part)] = part
@@ -146,7 +150,7 @@ def count_elements(shape: tuple[int, ...], dtype: np.dtype, size: int) -> int:
     return count
 
 
-def from_bytes(data: bytes | bytearray, dtype: np.dtype, shape: tuple[int, ...], order: str = "C") -> np.ndarray:
+def from_bytes(data: bytes | bytearray, dtype: np.dtype, shape: tuple[int, ...], order: Order = "C") -> np.ndarray:
     """The array in `data`, copied.
 
     Raises:

@@ -17,7 +17,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import ml_collections
 from absl import flags
@@ -52,11 +52,18 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
     """Runs `main(arguments)` and exits with the project's statuses; a warning is one line, too."""
     show_with_source = warnings.showwarning
 
-    def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         if category is UserWarning:
             print(f"warning: {_one_line(message)}", file=sys.stderr)
         else:
-            show_with_source(message, category, *rest)
+            show_with_source(message, category, filename, lineno, file, line)
 
     with warnings.catch_warnings():
         warnings.showwarning = show
@@ -123,7 +130,7 @@ def parse_config(
         flags.DEFINE_string(option, None, "", flag_values=values)
     _override(config, rest, values)
     config.lock()
-    return config, {option: values[option].value for option in options if values[option].present}
+    return config, {option: value for option in options if (value := values[option].value) is not None}
 
 
 def load_config(source: str, default: Callable[[], ml_collections.ConfigDict]) -> ml_collections.ConfigDict:

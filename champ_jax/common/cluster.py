@@ -28,6 +28,7 @@ from champ_jax.common.errors import InputError
 from champ_jax.common.heartbeat import PeerMonitor, accept_peers, connect_to_first
 from champ_jax.common.ranges import check_config
 
+_HOST_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\s]+):(?P<port>\d{1,5})")
 JOIN_SECONDS = 300  # within which all processes must have come
 _MESSAGE_BYTES = 1024
 # The processes that end first wait for the others without a limit; the monitor notices a death among them.
@@ -106,18 +107,17 @@ def find_process(settings: ml_collections.ConfigDict) -> ClusterProcess | None:
                 raise InputError(f"{name}: its description of the cluster is not understood ({error})") from error
     if processes == 1 and process in (0, None):
         return None
-    if (
-        not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\s]+):\d{1,5}", coordinator)
-        or int(coordinator.rpartition(":")[2]) > 65535
-    ):
+    address = _HOST_PORT.fullmatch(coordinator or "")
+    if coordinator and (address is None or int(address["port"]) > 65535):
         raise InputError(f"--config.distributed.coordinator={coordinator}: expected HOST:PORT, 'auto' or 'none'")
-    if processes < 1 or process is None or process >= processes:
+    if address is None or processes < 1 or process is None or process >= processes:
+        place = f" at {coordinator}" if coordinator else ""
         raise InputError(
-            f"process {'unknown' if process is None else process} of {processes or 'unknown'} at {coordinator}: set "
+            f"process {'unknown' if process is None else process} of {processes or 'unknown'}{place}: set "
             "--config.distributed.processes=N and --config.distributed.process, or JAX_NUM_PROCESSES=N and "
             "JAX_PROCESS_ID, the process being 0 ... N-1"
         )
-    return ClusterProcess(source, coordinator, processes, process, _local_devices())
+    return ClusterProcess(source, address[0], processes, process, _local_devices())
 
 
 def _find_launcher() -> tuple[str, type[clusters.ClusterEnv] | None]:
@@ -271,12 +271,13 @@ def _own_interface(host: str) -> str | None:
     except OSError:
         return None
     for family, kind, _, _, address in found:
-        own = ipaddress.ip_address(address[0].partition("%")[0])
+        interface = str(address[0])
+        own = ipaddress.ip_address(interface.partition("%")[0])
         if own.is_unspecified or (own.is_loopback and host != "localhost" and host != str(own)):
             return None
         with contextlib.suppress(OSError), socket.socket(family, kind) as probe:
-            probe.bind((address[0], 0))
-            return address[0]
+            probe.bind((interface, 0))
+            return interface
     return None
 
 

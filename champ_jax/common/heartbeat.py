@@ -197,10 +197,10 @@ def accept_peers(processes: int, token: int, server: socket.socket, timeout: flo
                     with contextlib.suppress(OSError):  # it is gone already
                         link, _ = server.accept()
                         link.setblocking(False)
-                        selector.register(link, selectors.EVENT_READ)
+                        selector.register(link, selectors.EVENT_READ, data=link)
                         greetings[link] = (time.monotonic() + GREETING_SECONDS, b"")
                     continue
-                link = key.fileobj
+                link = key.data
                 deadline, greeting = greetings[link]
                 data = b""
                 with contextlib.suppress(OSError):

@@ -119,8 +119,8 @@ def claim(outputs: Sequence[Output], inputs: Iterable[str | os.PathLike] = ()) -
                 raise InputError(f"{output}: is the same as {outputs[other]}; name different outputs")
     for number, (output, place) in enumerate(zip(outputs, places)):
         for parent in place.real.parents:
-            if (other := names.get(str(parent).casefold())) is not None and other != number:
-                raise InputError(f"{output}: lies inside {outputs[other]}; name different outputs")
+            if (outer := names.get(str(parent).casefold())) is not None and outer != number:
+                raise InputError(f"{output}: lies inside {outputs[outer]}; name different outputs")
     _check_disks(outputs, [place.real for place in places])
 
 

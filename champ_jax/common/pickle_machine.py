@@ -284,12 +284,12 @@ def _set_one(machine: Machine) -> None:
     machine._set([(key, value)])
 
 
-_HANDLERS: dict[bytes, Callable[[Machine], None]] = {
-    pickle.PROTO: lambda machine: machine._stream.read(1) and None,
-    pickle.FRAME: lambda machine: machine._stream.read(8) and None,  # the stream needs no frames
+_HANDLERS: dict[bytes, Callable[[Machine], object]] = {  # what they return is of no use
+    pickle.PROTO: lambda machine: machine._stream.read(1),
+    pickle.FRAME: lambda machine: machine._stream.read(8),  # the stream needs no frames
     pickle.MARK: lambda machine: machine._marks.append(len(machine._stack)),
     pickle.POP: Machine._pop_or_mark,
-    pickle.POP_MARK: lambda machine: machine._pop_to_mark() and None,
+    pickle.POP_MARK: lambda machine: machine._pop_to_mark(),
     pickle.DUP: lambda machine: machine._push(machine._top()),
     pickle.NONE: _constant(None),
     pickle.NEWTRUE: _constant(True),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from champ_jax.common.arrays import DamagedError, Stream, from_bytes, parse_dtype
+from champ_jax.common.arrays import DamagedError, Order, Stream, from_bytes, parse_dtype
 from champ_jax.common.pickle_machine import Global, Items, Machine, Pairs, Record, RefusedError
 
 MAX_DENSE = 2**24
@@ -234,7 +234,7 @@ def _reconstruct(meaning: Meaning, record: Record) -> np.ndarray:
     if not isinstance(state, tuple) or len(state) not in (4, 5):
         raise DamagedError("is a damaged pickle (an array without its state)")
     shape, dtype, fortran_order, data = state[-4:]
-    order = "F" if fortran_order else "C"
+    order: Order = "F" if fortran_order else "C"
     shape = _shape(shape)
     if dtype is _OBJECTS:
         if not isinstance(data, list) or len(data) != math.prod(shape):

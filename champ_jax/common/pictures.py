@@ -88,7 +88,7 @@ def check_image(path: str | os.PathLike) -> tuple[int, int]:
         try:
             if image.format == "PNG":  # `getexif` would decode the pixels, after which nothing can be verified
                 exif = Image.Exif()
-                exif.load(image.info.get("exif"))
+                exif.load(image.info.get("exif", b""))
                 image.verify()
             else:
                 image.load()
@@ -208,11 +208,12 @@ def resize_image(image: np.ndarray, size: tuple[int, int], filter: str = "bicubi
       size: (width, height).
       filter: 'bicubic', 'lanczos' or 'nearest'.
     """
-    if image.shape[1::-1] == tuple(size):
+    width, height = size
+    if image.shape[:2] == (height, width):
         return image
     resample = Image.Resampling[filter.upper()]
-    wide = Image.fromarray(image).resize((size[0], image.shape[0]), resample)
-    return np.asarray(wide.resize(tuple(size), resample))
+    wide = Image.fromarray(image).resize((width, image.shape[0]), resample)
+    return np.asarray(wide.resize((width, height), resample))
 
 
 def list_images(folder: str | os.PathLike) -> list[Path]:

@@ -1,7 +1,6 @@
 """What the processes of a run must do at the same time."""
 
 import itertools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -26,10 +25,10 @@ class SynchronizedJit:
     for 30 seconds.
     """
 
-    def __init__(self, jitted: Callable[..., Any]):
+    def __init__(self, jitted: jax.stages.Wrapped):
         """`jitted` is a function made by jax.jit; all calls have arguments of the same shapes and shardings."""
         self._jitted = jitted
-        self._compiled: Callable[..., Any] | None = None
+        self._compiled: jax.stages.Compiled | None = None
 
     def __call__(self, *arguments: Any) -> Any:
         if jax.process_count() == 1:

@@ -115,7 +115,7 @@ class Tensor:
         if self.storage.data is None:
             raise DamagedError("holds a tensor without its numbers")
         strides = tuple(stride * dtype.itemsize for stride in self.strides)
-        data = memoryview(np.ascontiguousarray(self.storage.data))
+        data = np.ascontiguousarray(self.storage.data).data
         return np.ndarray(self.shape, dtype, data, self.offset * dtype.itemsize, strides).copy()
 
 

@@ -148,11 +148,12 @@ def _warn_of_colors(path: str | os.PathLike, stream: Any) -> None:
 
 def _matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
     """(a, b, c, d) of the display matrix as signs: a stored point (x, y) is shown at (a x + c y, b x + d y)."""
-    data = frame.side_data.get("DISPLAYMATRIX")
+    data: Any = frame.side_data.get("DISPLAYMATRIX")  # a buffer, which PyAV's annotations do not say
     if data is None:
         return 1, 0, 0, 1
     a, b, _, c, d = np.frombuffer(bytes(data), np.int32, 5)
-    return tuple(int(np.sign(value)) if abs(int(value)) > 2**15 else 0 for value in (a, b, c, d))
+    a, b, c, d = (int(np.sign(value)) if abs(int(value)) > 2**15 else 0 for value in (a, b, c, d))
+    return a, b, c, d
 
 
 def _turn(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
@@ -210,7 +211,7 @@ class VideoWriter:
             raise InputError(f"{path}: {fps:g} frames per second; a video can have {MIN_FPS:g} to {MAX_FPS:,.0f}")
         self.path, self.fps, self.crf = Path(path), fps, crf
         self.count = 0
-        self._stream = None
+        self._stream: av.VideoStream | None = None
 
     def __enter__(self) -> "VideoWriter":
         self._atomic = atomic_path(self.path)
@@ -228,20 +229,21 @@ class VideoWriter:
         """Appends one uint8 RGB frame (height, width, 3); all frames must have the first one's size."""
         height, width = frame.shape[:2]
         frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        if self._stream is None:
+        stream = self._stream
+        if stream is None:
             rate = Fraction(self.fps).limit_denominator(1001)
-            self._stream = self._container.add_stream(
+            stream = self._stream = self._container.add_stream(
                 "libx264", rate=rate, options={"crf": str(self.crf)} | _encoder_options()
             )
-            self._stream.width, self._stream.height = frame.shape[1], frame.shape[0]
-            self._stream.pix_fmt = "yuv420p"
-        elif frame.shape[:2] != (self._stream.height, self._stream.width):
+            stream.width, stream.height = frame.shape[1], frame.shape[0]
+            stream.pix_fmt = "yuv420p"
+        elif frame.shape[:2] != (stream.height, stream.width):
             raise ValueError(f"frame {self.count} is {width}x{height}, the video is another size")
-        self._encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"))
+        self._encode(stream, av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"))
         self.count += 1
 
-    def _encode(self, frame: av.VideoFrame | None) -> None:
-        for packet in self._stream.encode(frame):
+    def _encode(self, stream: av.VideoStream, frame: av.VideoFrame | None) -> None:
+        for packet in stream.encode(frame):
             self._container.mux(packet)
 
     def __exit__(
@@ -249,7 +251,7 @@ class VideoWriter:
     ) -> None:
         try:
             if self._stream is not None and kind is None:
-                self._encode(None)
+                self._encode(self._stream, None)
             self._container.close()
         except BaseException as failure:
             self._atomic.__exit__(type(failure), failure, failure.__traceback__)

@@ -13,6 +13,7 @@ from champ_jax.common.limits import require_memory
 from champ_jax.common.ranges import Choice, Items
 from champ_jax.conditions.maps import LINEAR_PART_COLORS, MAPS, draw_maps
 from champ_jax.conditions.mesh_sequence import FIELDS
+from champ_jax.conditions.pyrender_backend import PyrenderRasterizer
 from champ_jax.conditions.rasterizer import NEAR
 
 BACKENDS = ("jax", "pyrender")
@@ -91,14 +92,10 @@ class MapRenderer:
         self.maps = tuple(maps)
         self._drawn = tuple(name for name in MAPS if name in maps or name == "mask")  # the mask shows empty frames
         self._faces = faces
-        self._mesh = jax.device_put(
+        self._mesh: tuple[jax.Array, jax.Array, jax.Array] = jax.device_put(
             (self._faces, LINEAR_PART_COLORS[parts], np.float32(np.bincount(faces.ravel()).max()))
         )
-        self._rasterizer = None
-        if backend == "pyrender":
-            from champ_jax.conditions.pyrender_backend import PyrenderRasterizer
-
-            self._rasterizer = PyrenderRasterizer(self._faces, self.image_size)
+        self._rasterizer = PyrenderRasterizer(self._faces, self.image_size) if backend == "pyrender" else None
         self._num_vertices = len(parts)
 
     def __call__(
@@ -108,8 +105,10 @@ class MapRenderer:
         vertices = np.asarray(vertices, np.float32)
         numbers = np.arange(len(vertices)) if numbers is None else numbers
         focal = self._check(vertices, np.asarray(focal, np.float32), numbers)
-        draw = self._draw_jax if self._rasterizer is None else self._draw_pyrender
-        drawn = draw(vertices, focal)
+        if self._rasterizer is None:
+            drawn = self._draw_jax(vertices, focal)
+        else:
+            drawn = self._draw_pyrender(self._rasterizer, vertices, focal)
         empty = numbers[~drawn["mask"].any(axis=(1, 2))]
         if len(empty):
             warnings.warn(f"{name_frames(empty)}: the body is outside the picture, the maps are empty", stacklevel=2)
@@ -127,9 +126,11 @@ class MapRenderer:
         done += jax.device_get(pending)
         return {name: np.concatenate([part[name] for part in done])[: len(vertices)] for name in self._drawn}
 
-    def _draw_pyrender(self, vertices: np.ndarray, focal: np.ndarray) -> dict[str, np.ndarray]:
+    def _draw_pyrender(
+        self, rasterizer: PyrenderRasterizer, vertices: np.ndarray, focal: np.ndarray
+    ) -> dict[str, np.ndarray]:
         frames = [
-            self._rasterizer.draw(points, lengths, *self._mesh, self._drawn) for points, lengths in zip(vertices, focal)
+            rasterizer.draw(points, lengths, *self._mesh, self._drawn) for points, lengths in zip(vertices, focal)
         ]
         return {name: np.stack([frame[name] for frame in frames]) for name in self._drawn}
 
@@ -178,7 +179,7 @@ class MapRenderer:
         return bool(((high >= 0) & (low <= self.image_size)).all(axis=1).any())
 
 
-def check_image_size(image_size: Sequence[int]) -> tuple[int, int]:
+def check_image_size(image_size: Sequence[int] | np.ndarray) -> tuple[int, int]:
     """[W, H] as a tuple of positive integers.
 
     Raises:

@@ -6,6 +6,7 @@ It finds which triangle every pixel sees; the maps are then shaded by the same c
 import os
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from champ_jax.common.errors import InputError
@@ -68,7 +69,8 @@ class PyrenderRasterizer:
         color, depth = self._renderer.render(scene, flags=flags)
         depth, color = depth.reshape(-1), color.reshape(-1, 3).astype(np.int32)
         triangle = color[:, 0] << 16 | color[:, 1] << 8 | color[:, 2]
-        return Raster(np.where(depth > 0, triangle, -1).astype(np.int32), depth.astype(np.float32))
+        triangle = np.where(depth > 0, triangle, -1)
+        return Raster(jnp.asarray(triangle, jnp.int32), jnp.asarray(depth, jnp.float32))
 
     def draw(
         self,

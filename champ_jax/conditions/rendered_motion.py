@@ -26,7 +26,7 @@ RENDERED = (*CONDITIONS, MASK)  # what can be drawn
 _CHUNK = 8
 
 
-class RenderedMotion(Sequence):
+class RenderedMotion:
     """Frames of conditions: `rendered[i]` draws frame i, iteration all of them, `read` a stretch at any size.
 
     A frame is {condition: uint8}, (H, W, 3) for 'normal', 'semantic_map' and 'dwpose', (H, W) for 'depth' and 'mask'.
@@ -75,7 +75,7 @@ class RenderedMotion(Sequence):
         digest = hashlib.sha256(repr(drawn).encode())
         for array in self._source.arrays():
             digest.update(f"{array.dtype}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
@@ -116,13 +116,12 @@ class RenderedMotion(Sequence):
             return images
         scale = np.array(size) / self._native_size
         renderer = self._renderer(size)
-        wants_skeleton = SKELETON in self.conditions
-        vertices, focal, skeletons = self._source.pose(frames[places], wants_skeleton)
+        vertices, focal, skeletons = self._source.pose(frames[places], SKELETON in self.conditions)
         if renderer is not None:
             drawn = renderer(vertices, focal[:, None] * scale, frames[places])
             for name in drawn:
                 images[name][places] = drawn[name]
-        if wants_skeleton:
+        if skeletons is not None:
             for place, skeleton in zip(places, skeletons):
                 images[SKELETON][place] = draw_skeleton(skeleton[None] * [*scale, 1], size)
         return images

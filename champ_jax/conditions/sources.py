@@ -4,6 +4,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from champ_jax.body.aspect import differ_in_aspect, fit_image_size
 from champ_jax.body.importers import import_motion
@@ -73,7 +74,7 @@ def open_conditions(
     if find_type(path) == "folder" and _holds_maps(path):
         folder = MotionFolder(path, conditions or CONDITIONS, frames, picture_size=picture_size, fit=fit)
         return folder, _fit_notes(path, folder.image_size, picture_size, fit)
-    drawn = {"backend": backend, "image_size": image_size}
+    drawn: dict[str, Any] = {"backend": backend, "image_size": image_size}
     if is_mesh_sequence(path):
         source: Motion | MeshSequence = MeshSequence.load(path)
         notes = []

@@ -52,7 +52,10 @@ def scaled_latents(
       mean, deviation: from `encode_pictures`.
       draw: standard normal of their shape, which picks from the posterior; None takes the mean.
     """
-    return scaling_factor * (mean if draw is None else mean + deviation * draw)
+    if draw is None:
+        return scaling_factor * mean
+    assert deviation is not None, "a draw needs the deviation"
+    return scaling_factor * (mean + deviation * draw)
 
 
 def picture_latents(vae: VAE, pictures: Num[Array, "*lead height width 3"]) -> Float[Array, "*lead h w channels"]:

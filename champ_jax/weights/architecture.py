@@ -35,12 +35,16 @@ def read_architecture(
     Raises:
       InputError: names the config.json and the field, the file that is no such network, or the sizes that differ.
     """
+    unet_file, vae_file = files["denoising_unet"], files["vae"]
+    assert unet_file is not None  # no conversion is planned without these
+    assert vae_file is not None
+    assert tree.image_encoder_config is not None
     if tree.unet_config is None:
-        unet = _measure(files["denoising_unet"], "unet", _unet_fields, UNetConfig.from_json)
+        unet = _measure(unet_file, "unet", _unet_fields, UNetConfig.from_json)
     else:
         unet = _read(tree.unet_config, UNetConfig.from_json)
     if tree.vae_config is None:
-        vae = _measure(files["vae"], "vae", _vae_fields, VAEConfig.from_json)
+        vae = _measure(vae_file, "vae", _vae_fields, VAEConfig.from_json)
     else:
         vae = _read(tree.vae_config, VAEConfig.from_json)
     motion = None

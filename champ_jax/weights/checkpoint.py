@@ -241,7 +241,7 @@ def _load_component(directory: Path, description: Mapping[str, Any]) -> Tree:
     return tree
 
 
-def check_fit(tree: Tree, expected: Tree, where: str | os.PathLike) -> None:
+def check_fit(tree: Mapping[Any, Any], expected: Mapping[Any, Any], where: str | os.PathLike) -> None:
     """Raises InputError naming arrays of `tree` that are missing, unexpected or misshapen against `expected`."""
     have = {path: tuple(leaf.shape) for path, leaf in flatten(tree)}
     need = {path: tuple(leaf.shape) for path, leaf in flatten(expected)}
@@ -288,7 +288,7 @@ def describe(tree: Tree) -> dict[str, Any]:
 
 
 def _digest(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()
 
 
 def _is_checkpoint(directory: Path) -> bool:

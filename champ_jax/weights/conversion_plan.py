@@ -93,8 +93,9 @@ class Part:
         return f"{self.source.path}: {', '.join(found)}" if found else None
 
     def _dtypes(self) -> dict[str, str]:
-        """{key: dtype in the file}."""
-        return {key: self.source.infos[key].dtype.name for key in self.names if key in self.source.infos}
+        """{key: dtype in the file}, empty without one."""
+        infos = {} if self.source is None else self.source.infos
+        return {key: infos[key].dtype.name for key in self.names if key in infos}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,9 +156,10 @@ def make_plan(
     planned = []
     for component in COMPONENTS:
         for stem, names in files_of(component, abstract_state(component, config)).items():
-            file = files[stem] and files[stem].limited_to(names)
+            file = files[stem]
+            limited = None if file is None else file.limited_to(names)
             is_base = stem.endswith("unet") and paths[stem] == tree.sd_unet
-            planned.append(Part(component, stem, names, file, is_base))
+            planned.append(Part(component, stem, names, limited, is_base))
     if problems := [problem for part in planned if (problem := part.problems())]:
         raise InputError(f"the tensors do not fit the model. {' | '.join(problems)}")
     notes = list(dict.fromkeys(note for part in planned if part.source for note in part.source.notes()))

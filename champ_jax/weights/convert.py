@@ -21,6 +21,7 @@ from champ_jax.weights.conversion_plan import Part, Plan, make_plan
 from champ_jax.weights.flat import dotted
 from champ_jax.weights.names import Path as ParameterPath
 from champ_jax.weights.names import TensorName, unflatten
+from champ_jax.weights.part_files import PartFile
 from champ_jax.weights.tensor_files import open_tensors
 
 
@@ -71,7 +72,7 @@ def convert(
         motion_module=motion_module,
     )
     size = sum(_nbytes(name, dtype) for part in plan.parts for name in part.names.values())
-    inputs = [source, *filter(None, [vae, image_encoder]), *plan.inputs]
+    inputs = [source, *(place for place in (vae, image_encoder) if place), *plan.inputs]
     claim([Output("--output", output, CHECKPOINT, int(1.05 * size))], inputs)
     with (
         checkpoint_writer(output) as writer,
@@ -89,7 +90,7 @@ def _read(
     part: Part, dtype: str, seed: int, advance: Callable[[int], Any]
 ) -> Iterator[tuple[ParameterPath, np.ndarray]]:
     """(path, array) of every tensor of a part; `advance` is told the bytes of each."""
-    arrays = _initialized(part, dtype, seed) if part.source is None else _from_file(part, dtype)
+    arrays = _initialized(part, dtype, seed) if part.source is None else _from_file(part, part.source, dtype)
     for path, array in arrays:
         advance(array.nbytes)
         yield path, array
@@ -101,17 +102,17 @@ def _initialized(part: Part, dtype: str, seed: int) -> Iterator[tuple[ParameterP
         yield name.path, value.astype(DTYPES[dtype])
 
 
-def _from_file(part: Part, dtype: str) -> Iterator[tuple[ParameterPath, np.ndarray]]:
-    with open_tensors(part.source.path) as file:
+def _from_file(part: Part, source: PartFile, dtype: str) -> Iterator[tuple[ParameterPath, np.ndarray]]:
+    with open_tensors(source.path) as file:
         for key, name in part.names.items():
-            if key not in part.source.infos:  # a table that newer files leave out
+            if key not in source.infos:  # a table that newer files leave out
                 yield name.path, np.arange(name.shape[-1], dtype=np.int32).reshape(name.flax_shape)
                 continue
-            is_index = part.source.infos[key].dtype.kind == "i"  # JAX holds 32-bit integers
-            array = name.to_flax(file.read(part.source.keys[key]), np.int32 if is_index else DTYPES[dtype])
+            is_index = source.infos[key].dtype.kind == "i"  # JAX holds 32-bit integers
+            array = name.to_flax(file.read(source.keys[key]), np.int32 if is_index else DTYPES[dtype])
             if not is_index and not np.isfinite(array).all():
                 raise InputError(
-                    f"{part.source.path}: {part.source.keys[key]} holds NaN or infinite numbers in {dtype}; "
+                    f"{source.path}: {source.keys[key]} holds NaN or infinite numbers in {dtype}; "
                     "download the file again"
                 )
             yield name.path, array

@@ -1,6 +1,6 @@
 """All arrays of a model as one flat dict by dotted path, and the way to and from trees a component."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ def cast(arrays: Flat, dtype: DTypeLike) -> Flat:
     return {name: one(name, array) for name, array in arrays.items()}
 
 
-def dotted(path: tuple[str | int, ...]) -> str:
+def dotted(path: tuple[Hashable, ...]) -> str:
     """('down_blocks', 0, 'bias') -> 'down_blocks.0.bias'."""
     return ".".join(map(str, path))
 

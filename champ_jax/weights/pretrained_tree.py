@@ -47,8 +47,8 @@ class PretrainedTree:
     @property
     def files(self) -> list[Path]:
         """All of them."""
-        places = (self.sd_unet, self.unet_config, self.vae, self.vae_config, self.image_encoder)
-        places += (self.image_encoder_config, self.motion_module)
+        base = (self.sd_unet, self.unet_config, self.vae, self.vae_config)
+        places = (*base, self.image_encoder, self.image_encoder_config, self.motion_module)
         return [*self.champ.values(), *(place for place in places if place is not None)]
 
 

@@ -119,7 +119,7 @@ def _open_safetensors(path: Path) -> Iterator[TensorFile]:
             place = places[keys[key]]
             array = np.empty(place.shape, _SAFETENSORS_DTYPES[place.dtype])
             file.seek(start + place.begin)
-            if file.readinto(array.reshape(-1).view(np.uint8)) != array.nbytes:
+            if file.readinto(array.reshape(-1).view(np.uint8).data) != array.nbytes:
                 raise InputError(f"{path}: {key} breaks off; {_AGAIN}")
             return array
 

@@ -155,10 +155,10 @@ class RunCheckpoint:
         for folder, digests in folders.items():
             if digests is not None and not folder.is_dir():
                 raise InputError(f"{folder}: is missing; bring it back from a copy")
-        digests = place / DIGESTS / "metadata"
-        found = read_json(digests) if digests.exists() else None
+        record = place / DIGESTS / "metadata"
+        found = read_json(record) if record.exists() else None
         if found is not None and not isinstance(found, dict):
-            raise InputError(f"{digests}: is damaged (it does not hold digests); take another checkpoint")
+            raise InputError(f"{record}: is damaged (it does not hold digests); take another checkpoint")
         folders[trained] = None if found is None else found.get(trained.name, {})
         folders = {folder: digests for folder, digests in folders.items() if folder.is_dir() or folder == trained}
         model = dataclasses.replace(model, inference=model.training)

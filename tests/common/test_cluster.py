@@ -142,6 +142,7 @@ def test_settings_go_before_the_environment(environment):
         ({"processes": 2}, {}, "2 processes, but no launcher tells where process 0 is: set its address"),
         ({"processes": -1}, {}, "--config.distributed.processes=-1: expected a whole number of at least 0"),
         ({"timeout": float("nan")}, {}, "--config.distributed.timeout=nan: expected a number from 1 to 86,400"),
+        ({}, SLURM | {"SLURM_NTASKS": "1", "JAX_PROCESS_ID": "3"}, "process 3 of 1: set"),
         ({}, NAMED, "process unknown of 4 at job-0.job:8476"),
         ({}, {"JAX_NUM_PROCESSES": "4"}, "4 processes, but no launcher tells where process 0 is"),
         ({}, OPEN_MPI_5, "mpirun -x JAX_COORDINATOR_ADDRESS=HOST:PORT for Open MPI 5"),

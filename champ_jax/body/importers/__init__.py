@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -92,7 +93,7 @@ def _hint(folder: Path) -> str:
 
 
 def _adjusted(motion: Motion, image_size: tuple[int, int] | None, focal: float | None, fps: float | None) -> Motion:
-    changes: dict[str, object] = {}
+    changes: dict[str, Any] = {}
     if image_size is not None:
         changes["image_size"] = np.array(image_size, np.int32)
     if focal is not None:
@@ -123,7 +124,10 @@ def _motion(
     if ROTATION_TOLERANCE / 2 < np.max(error, initial=0.0) < _MENDABLE:
         notes.append(f"rotations were up to {np.max(error):.2g} off being rotations; the nearest ones were taken")
         rotations = nearest_rotation(rotations)
+    pixels: np.ndarray | float | None
     if track.translation is None:
+        assert track.world is not None  # what a file without a camera has
+        assert source.up is not None
         rotations, translation, pixels = place_before_camera(
             rotations, track.world, source.up, source.space, size, focal
         )

@@ -33,12 +33,15 @@ def read(path: Path, data: Any) -> Source | None:
         return None
     body = read_fields(f"{path}: smpl_params_incam", data["smpl_params_incam"], _BODY)
     pose = np.concatenate([body["global_orient"], body["body_pose"]], axis=1)
-    focal = image_size = None
+    focal: np.ndarray | float | None = None
+    image_size = None
     if data.get("K_fullimg") is not None:
         intrinsics = read_field(str(path), "K_fullimg", data["K_fullimg"], Field(("frames", 3, 3), reshape=True))
-        focal = read_field(str(path), "K_fullimg's focal length", intrinsics[:, 0, 0], Field(("frames",), values=FOCAL))
+        focals = read_field(
+            str(path), "K_fullimg's focal length", intrinsics[:, 0, 0], Field(("frames",), values=FOCAL)
+        )
         image_size = image_size_from_center(path, "K_fullimg's principal point", intrinsics[:1, :2, 2])
-        focal = focal if len(focal) == len(pose) else float(focal[0])
+        focal = focals if len(focals) == len(pose) else float(focals[0])
     track = Track(
         np.arange(len(pose)),
         axis_angles(path, "body_pose", pose),

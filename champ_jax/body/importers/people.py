@@ -45,6 +45,7 @@ def _check(track: Track, source: str) -> None:
     seen = len(track.frames)
     check_frame_count(source, seen)
     positions = track.world if track.translation is None else track.translation
+    assert positions is not None  # every file has one of the two
     if not len(track.rotations) == len(positions) == seen:
         raise InputError(
             f"{source}: {len(track.rotations)} poses, {len(positions)} translations and {seen} frame numbers"
@@ -61,11 +62,13 @@ def _join(tracks: list[Track], names: list[str], notes: list[str]) -> Track:
         return tracks[0]
     if len({(track.rotations.shape[1], np.shape(track.betas)[-1]) for track in tracks}) > 1:
         raise InputError(f"--person={','.join(names)}: cannot be joined, for their joints or betas differ in number")
+    translations = [track.translation for track in tracks if track.translation is not None]
+    assert len(translations) == len(tracks)  # files of several people have a camera
     columns = {
         "frames": [track.frames for track in tracks],
         "rotations": [track.rotations for track in tracks],
         "betas": [_repeat(np.median(np.atleast_2d(track.betas), axis=0), len(track.frames)) for track in tracks],
-        "translation": [track.translation for track in tracks],
+        "translation": translations,
     }
     joined = {name: np.concatenate(values) for name, values in columns.items()}
     _, kept = np.unique(joined["frames"], return_index=True)

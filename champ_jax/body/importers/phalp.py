@@ -38,8 +38,8 @@ def read(path: Path, data: Any) -> Source | None:
         source, frame = f"{path}: frame {name}", data[name]
         ids = read_field(source, "tid", _people(source, "tid", frame["tid"]), _IDS).tolist()
         columns = {key: _people(source, key, frame[key], len(ids)) for key in ("smpl", "camera")}
-        missed = _people(source, "tracked_time", frame.get("tracked_time"), len(ids), required=False)
-        missed = read_field(source, "tracked_time", missed or [0] * len(ids), Field(("*",)))
+        times_missed = _people(source, "tracked_time", frame.get("tracked_time"), len(ids), required=False)
+        missed = read_field(source, "tracked_time", times_missed or [0] * len(ids), Field(("*",)))
         sizes = _people(source, "size", frame.get("size"), len(ids), required=False)
         for slot, person in enumerate(ids):
             if missed[slot] or not is_mapping_with(columns["smpl"][slot], *_BODY):

@@ -127,6 +127,7 @@ def _from_group(path: Path, data: Any) -> Source:
         if focal is None and person.focal is not None:
             focal = float(np.median(person.focal))
             notes.append("the focal length was taken from the per-frame files beside it")
+        assert person.translation is not None  # every frame file has cam_t
         raw = float(np.median(person.translation[:, 1]))
         if abs(np.median(cameras[:, 1]) + raw) < abs(np.median(cameras[:, 1]) - raw):
             cameras = cameras * [1, -1, 1]
