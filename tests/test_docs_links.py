@@ -13,7 +13,7 @@ LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 @pytest.fixture(scope="module")
 def tracked():
-    """Paths that a clone has; all that there are where this is no clone."""
+    """Paths that a clone has; all that there are where this is not a clone."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
         return {str(path.relative_to(ROOT)) for path in ROOT.rglob("*") if path.is_file()}

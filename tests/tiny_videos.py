@@ -11,7 +11,7 @@ LENGTHS = {"a/one": 40, "a/two": 36, "b/three": 30, "four": 12}  # the videos of
 
 
 def picture(kind, frame, size, video=0):
-    """(height, width, 3) or (height, width) uint8: red is x, green is y, blue tells the frame, for sizes up to 128.
+    """(height, width, 3) or (height, width) uint8: red is x, green is y, blue shows the frame, for sizes up to 128.
 
     'depth' holds x + y; 'mask' is a disc around a point that moves with the frame.
     """

@@ -17,7 +17,7 @@ KINDS = ("images", "depth", "normal", "semantic_map", "dwpose", "mask")
 
 
 def write_dataset(folder: Path, videos: int = 3, frames: int = 8, size: int = 64) -> Path:
-    """Videos of coloured noise, smooth enough to look like pictures, as a dataset at FOLDER/dataset."""
+    """Videos of colored noise, smooth enough to look like pictures, as a dataset at FOLDER/dataset."""
     rng = np.random.default_rng(0)
     for video in range(videos):
         for kind in KINDS:

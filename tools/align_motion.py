@@ -65,9 +65,7 @@ def main(argv: Sequence[str]) -> None:
     else:
         driver_body = reference_body
         if driver.body != reference.body:
-            print(
-                f"the driver's body ('{driver.body}') is not at hand (--motion_body): its height is taken as the mean"
-            )
+            print(f"the driver's body ('{driver.body}') is not given (--motion_body): its height is taken as the mean")
             driver = change_space(driver, reference.body)
     driver, lines = fill_gaps(driver, options.fill_gaps)
     print("".join(f"{line}\n" for line in lines), end="")
@@ -75,7 +73,7 @@ def main(argv: Sequence[str]) -> None:
     aligned = align(driver, reference, driver_body, reference_body, choices)
     outside = frames_outside(reference_body, aligned)
     if outside.any():
-        print(f"the body lies outside the picture in {int(outside.sum())} frames, first in {int(outside.argmax())}")
+        print(f"the body is outside the picture in {int(outside.sum())} frames, first in {int(outside.argmax())}")
     aligned.save(options.output)
     width, height = aligned.image_size.tolist()
     print(f"{options.output}: {len(aligned)} frames, {width}x{height}, body '{aligned.body}'")

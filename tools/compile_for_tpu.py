@@ -6,7 +6,7 @@
 
 Needs libtpu (pip install 'champ_jax[tpu]'), no TPU: shapes stand for all arrays. It stops when the compiler has
 optimized and scheduled the program and placed its buffers, which for the full-size steps takes minutes;
---machine_code=true goes on to the end, which takes more than an hour and 15 GiB of memory. --program=FILE keeps the
+--machine_code=true continues to the end, which takes more than an hour and 15 GiB of memory. --program=FILE keeps the
 program as text. The second command compiles nothing: it reckons from a report how memory and time depend on the mesh
 (docs/scaling.md). Model sizes are those of --config.model, or Champ's; --config.init is not read.
 """
@@ -89,7 +89,7 @@ def _plan(argv, config, mesh):
             seconds = time.monotonic() - began
             process.terminate()
         if not placed:
-            sys.exit(process.returncode)  # it has said why
+            sys.exit(process.returncode)  # it has printed the reason
         memory, text = dump.read()
     return make_report(config, mesh, memory, text, complete=False, seconds=seconds), text
 

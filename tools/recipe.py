@@ -40,9 +40,9 @@ class Variant:
     """How much of everything.
 
     Attributes:
-      videos, frames: of people to train on.
+      videos, frames: Counts for the people to train on.
       plain: whether all of them stand in studios, in clothes of one color.
-      held_out, held_out_frames: of people to test on.
+      held_out, held_out_frames: Counts for the people to test on.
       settings: {leg: {field: value}} that differ from configs/people/LEG.py.
     """
 
@@ -78,8 +78,8 @@ class Leg:
     """One step of the recipe.
 
     Attributes:
-      name: of the leg.
-      arguments: of Python, relative to the checkout.
+      name: The leg's name.
+      arguments: The arguments of Python, relative to the checkout.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Leg:
 
     @property
     def command(self) -> str:
-        """As one types it."""
+        """The command line as typed in a shell."""
         return shlex.join(["python", *self.arguments])
 
 
@@ -97,7 +97,7 @@ def legs(directory: Path, variant: Variant, seed: int, settings: Mapping[str, st
     Args:
       directory: DIR.
       variant: how much.
-      seed: of the people and of every training; the held-out people have seed + 1.
+      seed: The seed of the people and of every training; the held-out people have seed + 1.
       settings: fields of every training's config that are set besides the variant's.
     """
 
@@ -141,11 +141,11 @@ def legs(directory: Path, variant: Variant, seed: int, settings: Mapping[str, st
 
 
 def run(directory: Path, todo: list[Leg], checkout: Path, *, minutes: float | None = None) -> bool:
-    """Runs the legs that are not done; the same call goes on after a stop.
+    """Runs the legs that are not done; the same call resumes after a stop.
 
     Args:
       directory: DIR.
-      todo: from `legs`.
+      todo: The legs, from `legs`.
       checkout: where the commands run.
       minutes: after which the running leg is asked to stop (SIGTERM: a training saves and ends); None: no limit.
 
@@ -171,7 +171,7 @@ def run(directory: Path, todo: list[Leg], checkout: Path, *, minutes: float | No
         with atomic_path(record) as path:
             path.write_text(json.dumps(done, indent=1) + "\n")
         if stopped:
-            print(f"{leg.name}: stopped after {minutes:g} minutes; run the same command again to go on", flush=True)
+            print(f"{leg.name}: stopped after {minutes:g} minutes; run the same command again to resume", flush=True)
             return False
     return True
 
@@ -190,7 +190,9 @@ def _run(leg: Leg, checkout: Path, deadline: float | None) -> bool:
         process.wait()
         raise
     if status and not (stopped and status == -signal.SIGTERM):
-        raise InputError(f"{leg.name}: `{leg.command}` ended with status {status}; run the same command again to go on")
+        raise InputError(
+            f"{leg.name}: `{leg.command}` ended with status {status}; run the same command again to resume"
+        )
     return stopped
 
 

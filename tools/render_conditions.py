@@ -6,7 +6,7 @@
   python tools/render_conditions.py --motion=A.npz,B.npz,... --output=DIR --workers=8
 
 DIR becomes a motion folder ({depth,normal,semantic_map,dwpose,mask}/NNNN.png, from 0001) with overview.mp4 beside
-them. A run that was cut off goes on where it was. A mesh sequence has no poses and gets no dwpose. Several motions go
+them. A run that was cut off resumes where it was. A mesh sequence has no poses and gets no dwpose. Several motions go
 to DIR/A, DIR/B, ..., spread over processes, or over an Apache Beam runner (--runner) whose machines see the same files.
 """
 

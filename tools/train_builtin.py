@@ -3,7 +3,7 @@
   python tools/train_builtin.py --output=work/builtin                        # on a CPU
   python tools/train_builtin.py --output=work/builtin --variant=accelerator --minutes=8
 
-Every leg is a command that is printed and can be run by itself; the same command again goes on where it was cut off.
+Every leg is a command that is printed and can be run by itself; the same command again resumes where it was cut off.
 OUTPUT/model.safetensors is the model, OUTPUT/report.md the report.
 """
 
@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
         "--seed", type=Integer(minimum=0), default=0, help="of the people and the trainings (%(default)s)"
     )
     parser.add_argument(
-        "--minutes", type=Number(above=0, maximum=1e6), help="stop after so many; the same command goes on"
+        "--minutes", type=Number(above=0, maximum=1e6), help="stop after so many; the same command resumes"
     )
     parser.add_argument("--until", help="the last leg to run")
     options = parser.parse_args(argv)

@@ -91,7 +91,7 @@ def align(
       a skeleton is drawn.
 
     Raises:
-      InputError: bodies and motions of different spaces, an unknown option, an anchor that is no valid frame, or a
+      InputError: bodies and motions of different spaces, an unknown option, an anchor that is not a valid frame, or a
         frame that would come too near to the camera or behind it.
     """
     options = options or AlignOptions()
@@ -156,5 +156,5 @@ def _anchor(driver: Motion, anchor: int | None) -> int:
     if anchor is None:
         return int(np.argmax(driver.valid))
     if not 0 <= anchor < len(driver) or not driver.valid[anchor]:
-        raise InputError(f"anchor={anchor}: is no valid frame of the driving motion, which has {len(driver)}")
+        raise InputError(f"anchor={anchor}: is not a valid frame of the driving motion, which has {len(driver)}")
     return anchor

@@ -56,10 +56,10 @@ def read_body(path: str | os.PathLike) -> dict[str, Any]:
     """
     data = read_arrays(path)
     if not isinstance(data, dict):
-        raise InputError(f"{path}: is no body file (holds a {type(data).__name__}, not named arrays)")
+        raise InputError(f"{path}: is not a body file (holds a {type(data).__name__}, not named arrays)")
     missing = sorted({name for name, field in FIELDS.items() if not field.optional} - set(data))
     if missing:
-        raise InputError(f"{path}: is no body file in SMPL's form, it lacks {', '.join(missing)}")
+        raise InputError(f"{path}: is not a body file in SMPL's form, it lacks {', '.join(missing)}")
     for name in FIELDS:
         if isinstance(data.get(name), Opaque):
             raise InputError(f"{path}: {name} is {data[name].name}")

@@ -99,7 +99,7 @@ def to_array(source: str, name: str, value: Any) -> np.ndarray:
     """An array of booleans, real numbers or text from anything.
 
     Raises:
-      InputError: it is none; what it is, is named.
+      InputError: it is not one; the message says what it is.
     """
     if value is None:
         raise InputError(f"{source}: {name} is None, numbers are expected")
@@ -108,7 +108,7 @@ def to_array(source: str, name: str, value: Any) -> np.ndarray:
         if array.dtype == object:  # arrays in lists in arrays
             array = np.array(array.tolist(), np.float64)
     except (ValueError, OverflowError) as error:
-        reason = "rows of different lengths" if "inhomogeneous" in str(error) else "something that is no number"
+        reason = "rows of different lengths" if "inhomogeneous" in str(error) else "something that is not a number"
         raise InputError(f"{source}: {name} holds {reason}") from error
     except (TypeError, RecursionError, AttributeError) as error:
         raise InputError(f"{source}: {name} holds {_describe(value)}, numbers are expected") from error

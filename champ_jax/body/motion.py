@@ -128,11 +128,13 @@ class Motion:
         """
         fields = read_arrays(path)
         if not isinstance(fields, dict):
-            raise InputError(f"{path}: is no motion.npz; tools/import_motion.py makes one from other programs' files")
+            raise InputError(
+                f"{path}: is not a motion.npz; tools/import_motion.py makes one from other programs' files"
+            )
         missing = sorted({name for name, field in FIELDS.items() if not field.optional} - set(fields))
         if missing:
             raise InputError(
-                f"{path}: is no motion.npz, it lacks {', '.join(missing)}; "
+                f"{path}: is not a motion.npz, it lacks {', '.join(missing)}; "
                 "tools/import_motion.py makes one from other programs' files"
             )
         return cls._checked(str(path), fields)
@@ -177,8 +179,8 @@ class Motion:
         if bad.any():
             frame, joint = np.argwhere(bad)[0]
             raise InputError(
-                f"{source}: frame {frame}, joint {joint}: the matrix is no rotation, it is {error[frame, joint]:.3g} "
-                f"away from one (largest entry of |R^T R - 1|, 2 for a reflection); allowed is {ROTATION_TOLERANCE:g}"
+                f"{source}: frame {frame}, joint {joint}: the matrix is not a rotation, it is "
+                f"{error[frame, joint]:.3g} away from one (largest entry of |R^T R - 1|, 2 for a reflection); allowed is {ROTATION_TOLERANCE:g}"
             )
 
 

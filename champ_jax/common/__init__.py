@@ -1,1 +1,1 @@
-"""What every room uses: errors, files, media, progress, processes and the command line."""
+"""What every package uses: errors, files, media, progress, processes and the command line."""

@@ -90,14 +90,14 @@ class Stream:
         return data
 
     def skip(self, size: int) -> None:
-        """Passes over `size` bytes, of a file that can be searched."""
+        """Skips `size` bytes of a seekable file."""
         if not 0 <= size <= self.left:
             raise DamagedError("is truncated")
         self._file.seek(size, os.SEEK_CUR)
         self.left -= size
 
     def read_line(self) -> bytes:
-        """Up to the next newline, which is taken but not given."""
+        """Up to the next newline, which is consumed but not returned."""
         line = self._file.readline(self.left)
         if not line.endswith(b"\n"):
             raise DamagedError("is truncated")
@@ -166,7 +166,7 @@ def read_npy_stream(stream: Stream, read_objects: Callable[[Stream], Any] | None
     """Reads one .npy from a stream.
 
     Args:
-      stream: at its start.
+      stream: The stream, at the start of the array.
       read_objects: reads the pickle of an object array; None refuses these.
 
     Raises:
@@ -208,7 +208,7 @@ def check_members(path: str | os.PathLike, archive: zipfile.ZipFile, size: int) 
 
     Args:
       path: what a message calls it.
-      size: of the archive's file, in bytes.
+      size: The size of the archive's file, in bytes.
 
     Raises:
       InputError: entries are encrypted, packed by an unknown method, or decompress to too much.
@@ -293,8 +293,8 @@ def explain(path: str | os.PathLike, what: str) -> Iterator[None]:
     """Turns what damaged bytes raise in the block into InputError.
 
     Args:
-      path: of the file.
-      what: with its article, what the file should be: 'a .npz file'.
+      path: The file.
+      what: What the file should be, with its article: 'a .npz file'.
     """
     try:
         yield
@@ -303,8 +303,8 @@ def explain(path: str | os.PathLike, what: str) -> Iterator[None]:
     except DamagedError as error:
         raise InputError(f"{path}: {error}") from error
     except BROKEN as error:
-        told = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"{path}: is damaged or not {what} ({told})") from error
+        detail = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{path}: is damaged or not {what} ({detail})") from error
 
 
 def read_npy(path: str | os.PathLike) -> np.ndarray:
@@ -327,7 +327,7 @@ def open_npz(
     """Gives the names of a .npz file's arrays and a function that reads one.
 
     Args:
-      path: of the file.
+      path: The file.
       read_objects: reads the pickle of an object array; None refuses these.
 
     Raises:

@@ -176,7 +176,7 @@ def assign(config: ml_collections.ConfigDict, values: Mapping[str, Any]) -> None
             raise InputError(f"{field}: is an object; write its fields as {field}.name")
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
         if re.search("[\0\ud800-\udc7f\udd00-\udfff]", text):  # JSON can, arguments and paths cannot
-            raise InputError(f"{field}: holds a character that cannot stand in text (null, or half of a pair)")
+            raise InputError(f"{field}: holds a character that text cannot contain (null, or half of a surrogate pair)")
         arguments.append(f"--config.{field}={text}")
     _override(config, arguments, flags.FlagValues())
 

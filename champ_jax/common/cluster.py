@@ -89,7 +89,7 @@ def find_process(settings: ml_collections.ConfigDict) -> ClusterProcess | None:
         if launcher is None and not coordinator:
             if processes > 1:
                 raise InputError(
-                    f"{processes} processes, but no launcher tells where process 0 is: set its address as "
+                    f"{processes} processes, but no launcher gives the address of process 0: set it as "
                     "--config.distributed.coordinator=HOST:PORT or JAX_COORDINATOR_ADDRESS=HOST:PORT (mpirun -x "
                     "JAX_COORDINATOR_ADDRESS=HOST:PORT for Open MPI 5, HOST being the first host)"
                 )
@@ -174,7 +174,7 @@ def join_cluster(settings: ml_collections.ConfigDict, *, preemption: bool = Fals
     Args:
       settings: `config.distributed`.
       preemption: SIGTERM to one process is kept for `jax.experimental.multihost_utils.reached_preemption_sync_point`,
-        which tells all of them; otherwise it ends the process.
+        which informs all of them; otherwise it ends the process.
 
     Raises:
       InputError: see `find_process`; or the others did not come.

@@ -61,7 +61,7 @@ def find_type(path: str | os.PathLike) -> str | None:
 
 
 def reason(error: OSError) -> str:
-    """The system's words for an error, without the number and the path."""
+    """The operating system's message for an error, without the number and the path."""
     return (error.strerror or str(error) or type(error).__name__).lower()
 
 
@@ -193,7 +193,7 @@ def atomic_path(path: str | os.PathLike, *, folder: bool = False, replace: bool 
     Args:
       path: the output.
       folder: whether a folder will be written, which then replaces the folder at `path` whole: check before that it
-        holds nothing but results of ours (`champ_jax.common.outputs`).
+        holds nothing but results of this program (`champ_jax.common.outputs`).
       replace: whether something that exists at `path` is replaced, or refused.
 
     Raises:
@@ -229,7 +229,7 @@ def real_output(path: str | os.PathLike, *, folder: bool) -> Path:
 
     Raises:
       InputError: a folder is there where a file is meant or the reverse, or a pipe, a device, a link that leads
-        nowhere; or the name is none.
+        nowhere; or the name is not a possible one.
     """
     found = find_type_of_output(path)
     if found is None and os.path.islink(path):
@@ -254,7 +254,7 @@ def find_type_of_output(path: str | os.PathLike) -> str | None:
         if isinstance(cause, NotADirectoryError):
             places = [Path(path), *Path(path).parents]
             parent = next(place for place in places if not place.is_dir() and os.path.lexists(place))
-            raise InputError(f"{path}: {parent} is a file, no folder; name another output") from cause
+            raise InputError(f"{path}: {parent} is a file, not a folder; name another output") from cause
         if isinstance(cause, OSError):
             raise InputError(f"{path}: cannot be written ({reason(cause)}); name another output") from cause
         raise
@@ -280,7 +280,7 @@ def translate_full_disk(path: str | os.PathLike) -> Iterator[None]:
 
 
 def _unwritable(path: str | os.PathLike, error: OSError) -> Exception:
-    """What to raise for an error of the system's that came while the places of an output were prepared."""
+    """What to raise for an error of the operating system while the places of an output were prepared."""
     if is_disk_full(error):
         return error
     return InputError(f"{path}: cannot be written ({reason(error)}); name another output")

@@ -54,7 +54,7 @@ class PeerMonitor:
         self._thread.start()
 
     def stop_others(self, error: BaseException) -> None:
-        """Tells the others that this process ends because of an error.
+        """Notifies the others that this process ends because of an error.
 
         The error may itself be the effect of another process's end: a collective that broke. Then the monitor finds
         that out in the meantime and ends this process here.
@@ -155,12 +155,12 @@ class PeerMonitor:
         return True
 
     def _stop(self, number: int, why: str) -> None:
-        """Ends this process because process `number` has ended, and tells those that are connected to this one."""
+        """Ends this process because process `number` has ended, and notifies those that are connected to this one."""
         if self._ending.is_set():
             return
         self._ending.set()
         name = self._names[number]
-        line = f"error: {name} {why}; process {self._process} stops too. Run the same command on all hosts to go on\n"
+        line = f"error: {name} {why}; process {self._process} stops too. Run the same command on all hosts to resume\n"
         os.write(2, line.encode())
         if self._process == 0:
             self._send_last("stop", number=number, name=name, why=why)

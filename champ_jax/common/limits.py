@@ -1,4 +1,4 @@
-"""What there is of memory and disk, compared with what a run will need before it begins."""
+"""Compares the memory and disk that are available with what a run will need, before it begins."""
 
 import os
 import resource

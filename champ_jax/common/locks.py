@@ -4,7 +4,7 @@ The locks are the operating system's (`flock`): they end with the process that h
 has to be cleaned up after a crash or a power cut. On a local disk they hold between all processes of the machine, on
 NFS version 3 and later (and other network file systems with lock servers) between all machines; there the server drops
 the locks of a host that died after its lease, about 90 seconds. Where a file system has no locks (some FUSE mounts,
-Lustre mounted without `flock`), a warning says so and the run goes on.
+Lustre mounted without `flock`), a warning says so and the run continues.
 """
 
 import contextlib

@@ -25,7 +25,7 @@ class Kind:
     """A kind of output.
 
     Attributes:
-      name: with its article, for messages: 'a video'.
+      name: The name with its article, for messages: 'a video'.
       is_ours: whether what is at a path may be replaced, for it is of this kind. Files that are empty are never asked
         about, nor empty folders.
       folder: whether it is a folder.
@@ -120,7 +120,7 @@ def claim(outputs: Sequence[Output], inputs: Iterable[str | os.PathLike] = ()) -
     for number, (output, place) in enumerate(zip(outputs, places)):
         for parent in place.real.parents:
             if (outer := names.get(str(parent).casefold())) is not None and outer != number:
-                raise InputError(f"{output}: lies inside {outputs[outer]}; name different outputs")
+                raise InputError(f"{output}: is inside {outputs[outer]}; name different outputs")
     _check_disks(outputs, [place.real for place in places])
 
 
@@ -146,7 +146,7 @@ def _keep_apart(output: Output, place: _Place, other: _Place, what: str) -> None
     if same:
         raise InputError(f"{output}: is {what}, which would be lost; name another output")
     if other.real in place.real.parents:
-        raise InputError(f"{output}: lies inside {what}; name another output")
+        raise InputError(f"{output}: is inside {what}; name another output")
     if place.real in other.real.parents and output.kind.folder:
         raise InputError(f"{output}: holds {what}, which would be lost; name another output")
 
@@ -176,7 +176,7 @@ def _check_disks(outputs: Sequence[Output], places: Sequence[Path]) -> None:
         while find_type_of_output(folder) is None:
             folder = folder.parent
         if not folder.is_dir():
-            raise InputError(f"{output}: {folder} is a file, no folder; name another output")
+            raise InputError(f"{output}: {folder} is a file, not a folder; name another output")
         try:
             if folder not in proven:
                 with tempfile.NamedTemporaryFile(prefix=".proof.", dir=folder) as file:

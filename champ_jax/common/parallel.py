@@ -67,7 +67,7 @@ def _map_processes(function: Function, items: Sequence[Any], workers: int) -> It
 
 
 def end_with_parent(parent: int) -> None:
-    """Ends this process soon after its parent has died, lest it write beside a new run or wait for ever."""
+    """Ends this process soon after its parent has died, so that it does not write beside a new run or wait forever."""
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -37,7 +37,7 @@ class Record:
     """An object that a pickle wants made.
 
     Attributes:
-      name: of the class or function, 'persistent id' for an object outside of the pickle.
+      name: The class or function, or 'persistent id' for an object outside of the pickle.
       arguments: what the pickle calls it with.
       state: what BUILD would set, None if there is none.
       items: what would be appended or added to it.
@@ -86,7 +86,7 @@ class Machine:
     ):
         """
         Args:
-          stream: at the pickle's start; afterwards at its end.
+          stream: The stream, at the pickle's start; afterwards at its end.
           is_allowed: whether a class or function may be named at all.
           after_build: called when an object's state is known; may read on in the stream (joblib puts arrays there) and
             set the record's `value`.
@@ -113,7 +113,7 @@ class Machine:
                 return self._pop()
             handler = _HANDLERS.get(code)
             if handler is None:
-                raise DamagedError(f"is no pickle (unknown opcode {code!r})")
+                raise DamagedError(f"is not a pickle (unknown opcode {code!r})")
             handler(self)
         raise DamagedError(f"is a pickle of more than the {MAX_OPCODES:,} steps that are plausible")
 
@@ -155,7 +155,7 @@ class Machine:
 
     def _global(self, module: Any, name: Any) -> Global:
         if not (isinstance(module, str) and isinstance(name, str)) or len(module) + len(name) > _MAX_NAME:
-            raise DamagedError("is a damaged pickle (a name that is none)")
+            raise DamagedError("is a damaged pickle (a name that is not text)")
         full = f"{module}.{name}"
         if not self._is_allowed(full):
             raise RefusedError(full)

@@ -26,7 +26,7 @@ _OBJECT_FLAGS = 63  # NumPy's, of a dtype that holds references to objects
 
 @dataclasses.dataclass(frozen=True)
 class Opaque:
-    """An object that stands for no array, where a file has one that nobody may need.
+    """An object that is not an array, and that nobody may need.
 
     Attributes:
       name: what it is, for messages: 'an object of chumpy'.
@@ -66,7 +66,7 @@ def read_pickle(
     Objects of chumpy that are no stored array are `Opaque`; classes that it names alone are `Global`.
 
     Args:
-      stream: at its start; afterwards at its end.
+      stream: The stream, at its start; afterwards at its end.
       vocabulary: what it may name.
       persistent: gives the value of an object outside of the pickle by its id; None refuses these.
       outside: bytes of the objects outside of the pickle, which its values may amount to as well.
@@ -332,7 +332,7 @@ def _number(make: type) -> Callable[[Meaning, Record], Any]:
     def meaning_of(meaning: Meaning, record: Record) -> Any:
         values = arguments_of(meaning, record, 0, 2 if make is complex else 1)
         if not all(isinstance(value, bool | int | float) for value in values):
-            raise DamagedError(f"is a damaged pickle ({record.name} of no number)")
+            raise DamagedError(f"is a damaged pickle ({record.name} of something that is not a number)")
         return make(*values)
 
     return meaning_of
@@ -341,7 +341,7 @@ def _number(make: type) -> Callable[[Meaning, Record], Any]:
 def _text(meaning: Meaning, record: Record) -> str:
     values = arguments_of(meaning, record, 0, 1)
     if not all(isinstance(value, str) for value in values):
-        raise DamagedError("is a damaged pickle (str of no text)")
+        raise DamagedError("is a damaged pickle (str of something that is not text)")
     return "".join(values)
 
 
@@ -349,21 +349,21 @@ def _encode(meaning: Meaning, record: Record) -> bytes:
     """_codecs.encode(text, 'latin1'): how protocols before 3 write bytes."""
     text, encoding = [*arguments_of(meaning, record, 1, 2), "latin1"][:2]
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise DamagedError("is a damaged pickle (bytes of no text)")
+        raise DamagedError("is a damaged pickle (bytes of something that is not text)")
     return text.encode("latin1")
 
 
 def _slice(meaning: Meaning, record: Record) -> slice:
     values = arguments_of(meaning, record, 1, 3)
     if not all(value is None or type(value) is int for value in values):
-        raise DamagedError("is a damaged pickle (a slice of no numbers)")
+        raise DamagedError("is a damaged pickle (a slice of something that is not numbers)")
     return slice(*values)
 
 
 def _path(meaning: Meaning, record: Record) -> str:
     parts = arguments_of(meaning, record, 0, 1000)
     if not all(isinstance(part, str) for part in parts):
-        raise DamagedError("is a damaged pickle (a path of no text)")
+        raise DamagedError("is a damaged pickle (a path of something that is not text)")
     return os.path.join(*parts) if parts else "."
 
 
@@ -397,7 +397,7 @@ def _dense(form: str, state: Any) -> np.ndarray:
         if index.size and not 0 <= index.min() <= index.max() < length:
             raise DamagedError("holds a sparse matrix with an index outside of it")
     if values.dtype.kind not in "biufc":
-        raise DamagedError("holds a sparse matrix of no numbers")
+        raise DamagedError("holds a sparse matrix without numbers")
     array = np.zeros(shape, values.dtype)
     np.add.at(array, (rows, columns), values)
     return array

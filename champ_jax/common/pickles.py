@@ -48,7 +48,7 @@ def read_arrays(path: str | os.PathLike) -> Any:
             return _read(path, file)
     except RefusedError as error:
         raise InputError(
-            f"{path}: names {error}, which is no array; it was not read and nothing in it was run"
+            f"{path}: names {error}, which is not an array; it was not read and nothing in it was run"
         ) from error
 
 

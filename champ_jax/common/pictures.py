@@ -120,7 +120,7 @@ def _open(file: IO[bytes], name: str) -> Image.Image:
     except Exception as error:  # damaged headers raise nearly anything
         what = describe(head)
         if what is None or what.endswith("picture"):
-            what = f"{what or 'is not a picture'} that cannot be read ({error})" if what else "is not a picture"
+            what = f"{what} that cannot be read ({error})" if what else "is not a picture"
         raise InputError(f"{name}: {what}; PNG, JPEG, WebP, BMP, TIFF, GIF and AVIF pictures are read") from error
 
 
@@ -167,7 +167,7 @@ def _to_srgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def _warn_of_hdr(file: IO[bytes], name: str) -> None:
-    """Says so where the file's header says PQ or HLG (cICP of PNG, nclx of AVIF): Pillow decodes these as if SDR."""
+    """Warns where the file's header says PQ or HLG (cICP of PNG, nclx of AVIF): Pillow decodes these as if SDR."""
     file.seek(0)
     head = file.read(HEAD)
     for mark, form in ((b"cICP", ">xB"), (b"colrnclx", ">xxH")):
@@ -220,7 +220,7 @@ def list_images(folder: str | os.PathLike) -> list[Path]:
     """The picture files of a folder, sorted by name; anything else (.DS_Store, an .mp4) is ignored.
 
     Raises:
-      InputError: `folder` is missing or no folder.
+      InputError: `folder` is missing or not a folder.
     """
     return sorted(
         path

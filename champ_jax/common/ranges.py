@@ -212,7 +212,7 @@ class Items:
         if self.distinct:
             twice = next((item for place, item in enumerate(value) if item in value[:place]), None)
             if twice is not None:
-                return f"{twice} stands there twice"
+                return f"{twice} appears twice"
         if self.increasing and any(value[place] < value[place - 1] for place in range(1, len(value))):
             return "the items must not decrease"
         return None

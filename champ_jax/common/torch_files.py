@@ -87,8 +87,8 @@ class Tensor:
     Attributes:
       storage: where its numbers are.
       dtype: PyTorch's name, for example 'float32'.
-      offset: of its first number in the storage, counted in numbers, as the strides.
-      shape, strides: as PyTorch's.
+      offset: The place of its first number in the storage, counted in numbers, as the strides.
+      shape, strides: Those of PyTorch.
     """
 
     storage: Storage
@@ -123,7 +123,7 @@ def read_torch(path: str | os.PathLike, harmless: Iterable[str] = ()) -> Any:
     """What a PyTorch file holds: plain Python values, with a `Tensor` for every strided tensor.
 
     Args:
-      path: of the file.
+      path: The file.
       harmless: names of classes whose objects become `Opaque`; they are not imported, nor run.
 
     Raises:
@@ -230,12 +230,12 @@ def _read_stream(stream: Stream, get_data: Any, vocabulary: Vocabulary) -> Any:
     """The format before 1.6: pickles of a magic number, a version, the system, and the content; then the storages.
 
     Args:
-      stream: at its start.
+      stream: The stream, at its start.
       get_data: gives all bytes of the stream, (bytes,) uint8.
     """
     length = stream.left
     if read_pickle(stream, vocabulary) != MAGIC:
-        raise DamagedError("is a pickle, but none that PyTorch saved")
+        raise DamagedError("is a pickle, but not one that PyTorch saved")
     if read_pickle(stream, vocabulary) != _PROTOCOL:
         raise DamagedError("is of an unknown version of PyTorch's format")
     read_pickle(stream, vocabulary)  # the sizes of C types where it was saved
@@ -267,7 +267,7 @@ def _identified(identity: Any) -> tuple[str, Storage]:
     _, kind, key, _, count, *view = identity
     name = kind.name.rpartition(".")[2] if isinstance(kind, Global) else ""
     if name not in _STORAGES or not isinstance(key, str) or type(count) is not int or not 0 <= count < 2**48:
-        raise DamagedError("is damaged (a storage of no known kind)")
+        raise DamagedError("is damaged (a storage of an unknown kind)")
     if view and view[0] is not None:
         raise DamagedError("holds storages that are views of others ; save it with PyTorch 1.6 or later")
     return key, Storage(_STORAGES[name], count)

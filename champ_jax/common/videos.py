@@ -106,7 +106,7 @@ class _open:
         except (av.FFmpegError, ValueError) as error:
             what = describe(head)
             if what is None or what.startswith("is a video"):
-                what = f"{what or 'is no video'} that cannot be opened ({error})" if what else "is not a video"
+                what = f"{what} that cannot be opened ({error})" if what else "is not a video"
             raise InputError(f"{self._path}: {what}; {', '.join(VIDEO_SUFFIXES)} are read") from error
         try:
             if not self._container.streams.video:

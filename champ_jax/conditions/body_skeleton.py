@@ -14,7 +14,7 @@ HEAD = (NOSE, 14, 15, RIGHT_EAR, LEFT_EAR)
 # than this cosine: ears go at 24 degrees of yaw, the far eye in profile, the nose when the face is well turned away.
 _TURNED_AWAY = 0.4
 
-# Few or close points tell little about turn and size; this share of the body's extent is what it takes to be believed.
+# Few or close points determine turn and size poorly; this share of the body's extent is what it takes to be believed.
 _BELIEF = 0.05
 
 

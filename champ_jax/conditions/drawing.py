@@ -89,7 +89,7 @@ def _convex_spans(vertices: np.ndarray, rows: np.ndarray, size: Size) -> Pixels:
     Args:
       vertices: (N, K, 2) fixed point.
       rows: (N, K) the pixel row each vertex counts for. The lowest is not filled: it is left to the outline.
-      size: of the canvas.
+      size: (width, height) of the canvas.
     """
     width, height = size
     count, corners = rows.shape

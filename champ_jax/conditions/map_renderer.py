@@ -63,7 +63,7 @@ def render(
     """
     vertices = np.asarray(vertices)
     if vertices.ndim != 3 or vertices.shape[2] != 3:
-        raise InputError(f"vertices have shape {vertices.shape}; want (frames, vertices, 3)")
+        raise InputError(f"vertices have shape {vertices.shape}; expected (frames, vertices, 3)")
     renderer = MapRenderer(faces, parts, image_size, backend=backend, maps=maps)
     return renderer(vertices, focal)
 
@@ -86,7 +86,9 @@ class MapRenderer:
         )
         faces, parts = mesh["faces"], mesh["parts"]
         if not len(faces) or faces.max() >= len(parts):
-            raise InputError(f"faces name vertices up to {faces.max(initial=-1)}, parts tell of {len(parts)} vertices")
+            raise InputError(
+                f"faces name vertices up to {faces.max(initial=-1)}, parts describes {len(parts)} vertices"
+            )
         Items(Choice(*MAPS)).check("maps", tuple(maps))
         Choice(*BACKENDS).check("backend", backend)
         self.maps = tuple(maps)
@@ -140,9 +142,9 @@ class MapRenderer:
         if not count:
             raise InputError("the sequence has no frames")
         if vertices.shape[1:] != (self._num_vertices, 3):
-            raise InputError(f"vertices have shape {vertices.shape}; want (frames, {self._num_vertices}, 3)")
+            raise InputError(f"vertices have shape {vertices.shape}; expected (frames, {self._num_vertices}, 3)")
         if focal.shape not in ((), (count,), (count, 2)):
-            raise InputError(f"focal has shape {focal.shape}; want a number, ({count},) or ({count}, 2)")
+            raise InputError(f"focal has shape {focal.shape}; expected a number, ({count},) or ({count}, 2)")
         focal = np.broadcast_to(focal if focal.ndim == 2 else focal.reshape(-1, 1), (count, 2))
         for name, bad in (
             ("vertices are not finite", ~np.isfinite(vertices).all(axis=(1, 2))),

@@ -192,7 +192,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         return {}
     record = read_json(path)
     if not isinstance(record, dict):
-        raise InputError(f"{path}: is no record of a motion folder; remove it")
+        raise InputError(f"{path}: is not the record of a motion folder; remove it")
     if record.get("fps") is not None:
         FPS.check(f"{path}: fps", record["fps"])
     return record

@@ -25,7 +25,7 @@ _WRITERS = 4
 
 
 def write_motion_folder(rendered: RenderedMotion, folder: str | os.PathLike) -> int:
-    """Draws the frames that `folder` lacks, so that an interrupted run goes on where it was.
+    """Draws the frames that `folder` lacks, so that an interrupted run resumes where it was.
 
     Each picture appears whole or not at all. `render.json` says of what the pictures are: a folder that holds others
     is refused.

@@ -43,7 +43,7 @@ def rasterize(
     """Finds the nearest triangle at every pixel's center.
 
     Pixel (i, j) is sampled once, at (i + 0.5, j + 0.5), without anti-aliasing. Triangles of either orientation count.
-    Neighbours share no sample and leave none out: an edge is evaluated in one direction whatever triangle asks, and a
+    Neighbors share no sample and leave none out: an edge is evaluated in one direction whatever triangle asks, and a
     sample on it belongs to one side (as if moved right by less than any distance, then up by less still). Of equally
     near triangles the first wins.
 

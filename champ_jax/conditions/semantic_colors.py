@@ -1,4 +1,4 @@
-"""Tells whether a semantic map is drawn in Champ's colors; wrong maps are among the commonest mistakes.
+"""Checks whether a semantic map is drawn in Champ's colors; wrong maps are among the commonest mistakes.
 
 Champ's maps are SMPL parts in `conditions.colors.PART_COLORS` on black; inside a triangle that joins two parts the
 colors blend, which is legitimate. The usual impostor is DensePose, drawn with VIRIDIS (its background is purple then)

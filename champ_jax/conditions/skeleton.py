@@ -78,7 +78,7 @@ def coco_to_openpose(keypoints: np.ndarray, scores: np.ndarray) -> np.ndarray:
     keypoints, scores = np.asarray(keypoints, np.float64), np.asarray(scores)
     if keypoints.shape[-2:] != (133, 2) or scores.shape != keypoints.shape[:-1]:
         raise InputError(
-            f"key points of shape {keypoints.shape} with scores {scores.shape}: want (..., 133, 2) and (..., 133), "
+            f"key points of shape {keypoints.shape} with scores {scores.shape}: expected (..., 133, 2) and (..., 133), "
             "the COCO-WholeBody order"
         )
     points = np.concatenate([keypoints, scores[..., None].astype(np.float64)], axis=-1)
@@ -109,10 +109,10 @@ def draw_skeleton(keypoints: np.ndarray, image_size: Sequence[int]) -> UInt8[np.
     """
     width, height = (int(side) for side in image_size)
     if width < 1 or height < 1:
-        raise InputError(f"image_size {width}x{height}: want a positive width and height")
+        raise InputError(f"image_size {width}x{height}: expected a positive width and height")
     keypoints = np.asarray(keypoints, np.float64)
     if keypoints.ndim != 3 or keypoints.shape[1:] != (NUM_KEYPOINTS, 3):
-        raise InputError(f"key points of shape {keypoints.shape}: want (people, {NUM_KEYPOINTS}, 3) of x, y, score")
+        raise InputError(f"key points of shape {keypoints.shape}: expected (people, {NUM_KEYPOINTS}, 3) of x, y, score")
     if not np.isfinite(keypoints).all():
         person, point, _ = np.argwhere(~np.isfinite(keypoints))[0]
         raise InputError(f"key point {point} of person {person} is not finite; give invisible points score 0")

@@ -34,7 +34,7 @@ def measure(
       batch_size: samples of a batch.
       workers: processes; 0 reads in threads of this one.
       seconds: shortest time measured, after one batch of every worker.
-      options: of `champ_jax.data.pipeline.make_batches`, and of `make_stage1` or `make_stage2`.
+      options: Options of `champ_jax.data.pipeline.make_batches`, and of `make_stage1` or `make_stage2`.
 
     Returns:
       {'stage', 'batch_size', 'workers', 'samples_per_second', 'pictures_per_second'}; pictures are files decoded.

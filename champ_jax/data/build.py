@@ -135,8 +135,8 @@ class Task:
     """Frames to be written: all of a video, unless it is too large for one part.
 
     Attributes:
-      name: of the video in the dataset.
-      folder: of the video.
+      name: The video's name in the dataset.
+      folder: The video's folder.
       first: index of the first frame.
       count: number of frames.
       size: bytes of the frames' files.

@@ -204,7 +204,7 @@ def decode(
     """The pictures of a record, RGB, or L where the file is gray. Semantic maps are black where the mask is 0.
 
     Args:
-      record: of `Dataset.record`.
+      record: A record of `Dataset.record`.
       kinds: the pictures to decode.
       size: (width, height) that all of them must have; None does not check it.
 
@@ -250,5 +250,5 @@ def _picture(record: Mapping[str, Any], kind: str, mode: str | None) -> Image.Im
 
 
 def _picture_name(record: Mapping[str, Any], kind: str) -> str:
-    """What messages call a picture of a record: 'VIDEO/KIND/FRAME'."""
+    """The name of a record's picture in messages: 'VIDEO/KIND/FRAME'."""
     return f"{text_field(record, 'video')}/{kind}/{text_field(record, 'frame')}"

@@ -29,7 +29,7 @@ def load_encoder(path: str | os.PathLike, dtype: Any = jnp.float32) -> Encoder:
 
     Args:
       path: a converted checkpoint, a training work folder or a packed model.
-      dtype: of the computation.
+      dtype: The dtype of the computation.
 
     Raises:
       InputError: there are no such weights, or they are damaged.
@@ -52,8 +52,8 @@ def make_encoder(vae: VAE, image_encoder: CLIPVisionTower, networks: str) -> Enc
     """The networks as a function that is spread over all devices of this process.
 
     Args:
-      vae: with bound arrays.
-      image_encoder: with bound arrays.
+      vae: The autoencoder, with bound arrays.
+      image_encoder: The image encoder, with bound arrays.
       networks: sha256 that identifies them.
     """
     mesh = Mesh(np.array(jax.local_devices()), ("data",))

@@ -31,7 +31,7 @@ class VideoFolder:
     """A folder that looks like a video.
 
     Attributes:
-      name: of the video in the dataset: 'source/part/video', the source by the last part of its path.
+      name: The video's name in the dataset: 'source/part/video', the source by the last part of its path.
       folder: its path.
     """
 
@@ -107,7 +107,7 @@ def check_video(folder: str | os.PathLike, kinds: Sequence[str]) -> CheckedVideo
     """Opens every picture of a video and compares counts, names and sizes.
 
     Args:
-      folder: of the video.
+      folder: The video's folder.
       kinds: the folders it must have (`kinds_for`).
 
     Raises:

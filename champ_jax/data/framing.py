@@ -67,7 +67,7 @@ class Framing:
 
         Args:
           picture: (width, height) of the stored picture.
-          draws: of the sample (`draw`).
+          draws: The random numbers of the sample (`draw`).
           box: (4,) the person's left, top, right, bottom in pixels; None if not known.
         """
         aspect = self.size[0] / self.size[1]

@@ -49,7 +49,7 @@ def make_stage1(path: str | os.PathLike, *, margin: int = 30, **options: Any) ->
     Args:
       path: a dataset's folder, or a folder of videos (slower to open and to read).
       margin: least distance of reference and target in frames (`sampling.pick_pair`).
-      options: of `make_batches`.
+      options: Options of `make_batches`.
     """
     if margin < 0:
         raise InputError(f"margin={margin}: must be 0 or more frames")
@@ -66,7 +66,7 @@ def make_stage2(path: str | os.PathLike, *, frames: int = 24, stride: int = 4, *
       path: a dataset's folder, or a folder of videos (slower to open and to read).
       frames: length of the clip.
       stride: distance of its frames in the video.
-      options: of `make_batches`.
+      options: Options of `make_batches`.
     """
     if frames < 1 or stride < 1:
         raise InputError(f"frames={frames}, stride={stride}: must be 1 or more")
@@ -96,7 +96,7 @@ def make_batches(
     Args:
       path: a dataset's folder, or a folder of videos (slower to open and to read).
       sampler: picks the frames of a sample.
-      seed: of everything random.
+      seed: The seed of everything random.
       batch_size: samples of a batch over all processes.
       image_size: (width, height) of the pictures.
       conditions: which ones to read.

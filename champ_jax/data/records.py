@@ -37,7 +37,7 @@ _VERSION = "1.0.0"
 _OPEN_PARTS = 128  # files a process keeps open
 _LONGEST_REASON = 200  # characters of another library's message
 _FEATURES = "tensorflow_datasets.core.features."
-_RESTORE = "restore it from a copy, or remove the part and build the dataset again"
+_RESTORE = "restore it from a backup, or remove the part and build the dataset again"
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,10 @@ class FrameBuilder(tfds.core.GeneratorBasedBuilder):
 
     Args:
       records: the frames' features in the order of the pieces.
-      features: of a record.
+      features: The features of a record.
       pieces: the frames in the part, in order.
       listing: further metadata of the part.
-      options: of `tfds.core.DatasetBuilder`.
+      options: Options of `tfds.core.DatasetBuilder`.
     """
 
     VERSION = tfds.core.Version(_VERSION)
@@ -162,7 +162,7 @@ def write_part(
 
 @dataclass(frozen=True)
 class Listing:
-    """What the metadata.json of a part says.
+    """The content of a part's metadata.json.
 
     Attributes:
       pieces: the frames of its records, in order.
@@ -240,7 +240,7 @@ class Part(Sequence):
                 raise ValueError(f"it has {len(self._source)} records, its listing {expected}")
         except InputError as error:
             raise InputError(f"{error}; {_RESTORE}") from error
-        except Exception as error:  # TFDS and protobuf raise all sorts
+        except Exception as error:  # TFDS and protobuf raise many kinds
             raise self._damaged(error) from error
 
     def __len__(self) -> int:
@@ -274,7 +274,7 @@ def _check_features(file: Path) -> None:
         if isinstance(value, dict):
             name = value.get("pythonClassName", _FEATURES)
             if not isinstance(name, str) or not name.startswith(_FEATURES):
-                raise InputError(f"{file}: names {str(name)[:80]!r}, which is no feature of TFDS")
+                raise InputError(f"{file}: names {str(name)[:80]!r}, which is not a feature of TFDS")
             waiting += value.values()
         elif isinstance(value, list):
             waiting += value

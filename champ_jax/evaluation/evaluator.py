@@ -66,8 +66,8 @@ class Evaluator:
         """All metrics of one video.
 
         Args:
-          pair: from `videos.match_videos`.
-          progress: told how many more frames are done.
+          pair: A pair from `videos.match_videos`.
+          progress: called with the number of further frames that are done.
 
         Raises:
           InputError: a frame cannot be read, changes size or is too small for a metric.
@@ -112,7 +112,7 @@ class Evaluator:
                 results.add_set(name, features.gaussian(), sides[0][name].gaussian())
         if windows and pair.count < clips.LENGTH:
             results.remarks.append(
-                f"{pair.name}: {pair.count} frames hold no clip of {clips.LENGTH}, it takes no part in "
+                f"{pair.name}: {pair.count} frames are fewer than the {clips.LENGTH} of a clip; left out of "
                 + " and ".join(METRICS[name].title for name in windows)
             )
         return results
@@ -146,7 +146,7 @@ class Evaluator:
         return {name: np.concatenate(parts) for name, parts in found.items()}
 
     def _chunks(self, pair: Pair, results: Results) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(ground truth, prediction) in chunks (n, H, W, 3) of one size; tells `results` what was resized."""
+        """(ground truth, prediction) in chunks (n, H, W, 3) of one size; records in `results` what was resized."""
         resized: dict[str, None] = {}
         truths, predictions = [], []
         resampled = getattr(resize, self.protocol.resize)

@@ -1,6 +1,6 @@
 """Weights of the evaluation networks: the published PyTorch files -> one folder of safetensors files.
 
-Which file is which is told by the tensors inside, so names do not matter:
+The tensors inside decide which file is which, so names do not matter:
 
   published file                                  tensors                       converted
   torchvision's vgg16 / alexnet                   features.N.{weight,bias}      lpips_vgg / lpips_alex, together with

@@ -33,11 +33,11 @@ def make_report(
     """The content of report.json.
 
     Args:
-      results: of all videos.
+      results: The results of all videos.
       protocol_name, protocol: the preset.
       metrics: names asked for.
       absent: {metric: why it was not measured}.
-      resamples: of the bootstrap; 0 for no intervals.
+      resamples: The number of bootstrap resamples; 0 for no intervals.
 
     Returns:
       'protocol', 'statement', 'videos' (name, frames, metrics), 'metrics', 'confidence_intervals', 'absent', 'resized',
@@ -102,7 +102,7 @@ def to_markdown(report: Mapping[str, Any], *, sheet: str | None = None, publishe
     """The report for people.
 
     Args:
-      report: from `make_report`.
+      report: The report that `make_report` made.
       sheet: file name of the picture of the worst frames.
       published: others' table to print below.
     """

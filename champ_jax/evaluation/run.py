@@ -32,7 +32,7 @@ def evaluate(config: ConfigDict) -> dict:
     """Runs the evaluation that `config` describes, writes its files and prints the metrics.
 
     Args:
-      config: as `evaluation.config.get_config` makes it.
+      config: A config that `evaluation.config.get_config` made.
 
     Returns:
       The content of report.json.
@@ -100,7 +100,7 @@ class _ReportFiles:
         return hold(self.json, self.markdown, self.sheet) if jax.process_index() == 0 else contextlib.nullcontext()
 
     def write(self, content: dict, page: np.ndarray | None, table: published.Table | None) -> None:
-        """Writes the picture, the Markdown and, last, the JSON: where it lies, all of it does."""
+        """Writes the picture, the Markdown and, last, the JSON: where it exists, all of them do."""
         if page is None:
             self.sheet.unlink(missing_ok=True)  # an earlier report's
         else:

@@ -49,7 +49,7 @@ def draw_sheet(
     """One row a frame, uint8 (H, W, 3).
 
     Args:
-      frames: from `worst_frames`.
+      frames: The frames that `worst_frames` chose.
       metric: its metric.
       pairs: {video: pair}; the frames are read again.
       protocol: brings the prediction to the ground truth's size.

@@ -32,7 +32,7 @@ class Video:
     frames: tuple[Path, ...] = ()
 
     def count(self) -> int:
-        """Number of frames (a video file is decoded once for it: headers lie)."""
+        """Number of frames (a video file is decoded once for it, because headers are unreliable)."""
         return len(self.frames) if self.frames else sum(1 for _ in read_video(self.path))
 
     def read(self) -> Iterator[np.ndarray]:
@@ -130,7 +130,7 @@ class Pair:
         """(ground truth, prediction) frame by frame.
 
         Raises:
-          InputError: a file breaks off.
+          InputError: a file is truncated.
         """
         for index, frames in enumerate(zip(self.truth.read(), self.prediction.read(), strict=False)):
             if index == self.count:
@@ -144,7 +144,7 @@ def match_videos(
     """Pairs by name, sorted, and remarks for the report.
 
     Args:
-      predictions, truths: from `find_videos`.
+      predictions, truths: The videos that `find_videos` found.
       missing: 'refuse' videos that only one side has, or 'skip' them.
       lengths: 'strict', or 'shortest' to compare the frames both have.
 

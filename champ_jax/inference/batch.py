@@ -28,7 +28,7 @@ def run(config: ml_collections.ConfigDict) -> int:
     """Runs the command; returns the exit status.
 
     Args:
-      config: as `champ_jax.inference.config.get_config` gives it; it is changed to what the run takes.
+      config: A config of `champ_jax.inference.config.get_config`; it is changed to what the run takes.
 
     Raises:
       InputError: names the file, field or frame that cannot be used, and how to fix it.
@@ -38,7 +38,7 @@ def run(config: ml_collections.ConfigDict) -> int:
     if config.jobs:
         return run_jobs(config)
     if jax.process_count() > 1:
-        raise InputError(f"{jax.process_count()} processes share out the jobs of --config.jobs=FILE; it names none")
+        raise InputError(f"{jax.process_count()} processes share the jobs of --config.jobs=FILE; set it")
     progress = Progress(config.quiet)
     if not config.output:
         with config.unlocked():
@@ -171,7 +171,7 @@ def job_config(shared: ml_collections.ConfigDict, number: int, fields: dict | In
     line = f"{shared.jobs} line {number}"
     for name in fields:
         if name.split(".")[0] in SHARED:
-            raise InputError(f"{line}: {name} is one for all jobs; give it as --config.{name}")
+            raise InputError(f"{line}: {name} is the same for all jobs; give it as --config.{name}")
     try:
         cli.assign(config, fields)
     except InputError as error:
@@ -193,7 +193,7 @@ def claim_outputs(jobs: dict[int, Job], fail: Callable[[int, Exception], None]) 
         _claim(jobs)
         return jobs
     except InputError:
-        pass  # one by one, to tell which
+        pass  # one by one, to find out which
     kept: dict[int, Job] = {}
     for number, job in jobs.items():
         try:

@@ -67,7 +67,7 @@ class WindowDenoiser:
 
         Args:
           parameters: the denoiser's.
-          reference: from `UNet.prepare_reference`.
+          reference: What `UNet.prepare_reference` returned.
           latents: (F, h, w, C) float32.
           features: (F or more, h, w, C0) guidance of every frame.
           plan: this step's windows, of the size compiled for.
@@ -109,7 +109,7 @@ def lower_denoiser(
       parameters, reference: its arguments, or their shapes with shardings.
       latents: shape (W, L, h, w, C) of the windows in flight, over all devices; they are float32.
       features: shape and dtype (W, L, h, w, C0) of their guidance.
-      mesh: from `denoising_mesh`.
+      mesh: The mesh from `denoising_mesh`.
       guided: whether classifier-free guidance is on.
     """
     run = partial(_predict, network, guided, mesh.shape[GUIDANCE] == 2)

@@ -42,13 +42,13 @@ class Job:
 
     Attributes:
       config: the command's fields, with this job's values and with size and frame rate settled.
-      weights: that will be used.
+      weights: The weights that will be used.
       settings: how the clip is made.
       motion: the conditions, fitted to the picture's aspect.
       size: (width, height) of the video.
       picture_size: (width, height) of the picture.
       latent_shape: (F, h, w, C) of the clip's latents.
-      record: what its JSON file will say, except for what only the run can tell.
+      record: what its JSON file will say, except for what only the run knows.
     """
 
     config: ml_collections.ConfigDict
@@ -65,8 +65,8 @@ class Job:
         """Opens and checks all inputs, and whether memory suffices; nothing is loaded or compiled.
 
         Args:
-          config: as `champ_jax.inference.config.get_config` gives it, device-dependent fields settled.
-          weights: that will be used.
+          config: A config of `champ_jax.inference.config.get_config`, device-dependent fields settled.
+          weights: The weights that will be used.
 
         Raises:
           InputError: names the file, field or frame that cannot be used, and how to fix it.

@@ -15,10 +15,10 @@ def fitting_kernels(config: ChampConfig, size: tuple[int, int], dtype: Any, devi
     """The recommended kernels of a device's platform, with XLA's wherever one cannot run at this picture size.
 
     Args:
-      config: of the model.
+      config: The model's sizes.
       size: (width, height) of the pictures.
-      dtype: of the computation.
-      device: tells the platform and its compute capability.
+      dtype: The dtype of the computation.
+      device: The device, for its platform and compute capability.
     """
     platform = device.platform
     best = recommended_kernels(platform, getattr(device, "compute_capability", None))

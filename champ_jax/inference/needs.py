@@ -23,8 +23,8 @@ class Needs:
     """Bytes that a run needs at least.
 
     Attributes:
-      device: on each device, while `stage` runs.
-      host: on the host, beside what the devices need.
+      device: Bytes on each device, while `stage` runs.
+      host: Bytes on the host, besides what the devices need.
       stage: what needs the most on a device, in words.
     """
 
@@ -50,7 +50,7 @@ def estimate(
       settings: how the clip is made.
       size: (width, height) of the video.
       frames: its length.
-      dtype: of parameters and computation.
+      dtype: The dtype of parameters and computation.
       devices: number of devices.
       parameters: number of parameters of all networks, 0 if unknown.
     """

@@ -45,8 +45,8 @@ class ChampPipeline:
 
     Attributes:
       config: sizes of the networks and noise schedules.
-      dtype: of parameters and computation; latents stay float32.
-      devices: that it runs on.
+      dtype: The dtype of parameters and computation; latents stay float32.
+      devices: The devices that it runs on.
       parameters: {component: state}, on all devices.
     """
 
@@ -63,12 +63,12 @@ class ChampPipeline:
         """Puts the weights on the devices.
 
         Args:
-          config: of the model.
+          config: The model's sizes and noise schedules.
           weights: {component: pure nested dict of arrays}, as `weights.opening.Weights.load` gives them.
           dtype: 'bfloat16' or 'float32'.
-          devices: to run on; None takes all of this process.
+          devices: The devices to run on; None takes all of this process.
           kernels: attention kernels; None takes the recommended ones wherever they can run and XLA's elsewhere.
-          compiler_options: for XLA, for example {"xla_gpu_deterministic_ops": True}.
+          compiler_options: Options for XLA, for example {"xla_gpu_deterministic_ops": True}.
 
         Raises:
           InputError: the weights are of another architecture (every misfit is named).
@@ -239,7 +239,7 @@ class ChampPipeline:
                     raise InputError(
                         f"step {i + 1} of {settings.steps}: the latents are not finite (guidance_scale="
                         f"{settings.guidance_scale:g}, dtype={self.dtype.name}); lower guidance_scale, take "
-                        "dtype=float32, or look whether the weights are damaged"
+                        "dtype=float32, or check whether the weights are damaged"
                     )
                 bar.update()
         return x

@@ -49,7 +49,7 @@ def scaled_latents(
 
     Args:
       scaling_factor: `VAEConfig.scaling_factor`.
-      mean, deviation: from `encode_pictures`.
+      mean, deviation: The posterior from `encode_pictures`.
       draw: standard normal of their shape, which picks from the posterior; None takes the mean.
     """
     if draw is None:

@@ -35,9 +35,9 @@ def recommended_kernels(
 
     Args:
       platform: 'cpu', 'gpu' or 'tpu'; None for JAX's default backend.
-      compute_capability: of an NVIDIA GPU, as '9.0'; None asks the first device.
-      tokens: of the UNet's levels, finest first, where they are known: on a TPU splash is taken wherever its blocks
-        divide them. None takes it for the two finest, which they divide at most sizes.
+      compute_capability: The capability of an NVIDIA GPU, as '9.0'; None asks the first device.
+      tokens: Token counts of the UNet's levels, finest first, where they are known: on a TPU splash is taken wherever
+        its blocks divide them. None takes it for the two finest, which they divide at most sizes.
     """
     asked = platform
     platform = platform or jax.default_backend()

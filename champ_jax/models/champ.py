@@ -74,11 +74,11 @@ class ChampConfig:
     """Sizes of every network and the noise schedules. The defaults are Champ's: SD 1.5, CLIP ViT-L/14.
 
     Attributes:
-      unet: of ReferenceNet and denoiser.
-      motion: of the motion modules; None for a stage-1 model, which has none.
-      guidance: of each guidance encoder.
-      vae: of the autoencoder.
-      image_encoder: of the CLIP vision tower.
+      unet: Sizes of ReferenceNet and denoiser.
+      motion: Sizes of the motion modules; None for a stage-1 model, which has none.
+      guidance: Sizes of each guidance encoder.
+      vae: Sizes of the autoencoder.
+      image_encoder: Sizes of the CLIP vision tower.
       conditions: the guidance encoders there are.
       inference: the schedule to sample with (Champ samples linear betas ...).
       training: the schedule trained with (... and was trained on scaled_linear ones).

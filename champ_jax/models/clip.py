@@ -204,7 +204,7 @@ class VisionTransformer(nnx.Module):
 
     def __init__(self, config: CLIPVisionConfig, options: NetworkOptions):
         self.embeddings = Embeddings(config, options)
-        # Spelled so in the files.
+        # Spelled like this in the files.
         self.pre_layrnorm = layer_norm(config.hidden_size, options, epsilon=config.layer_norm_eps)
         self.encoder = Encoder(config, options)
         self.post_layernorm = layer_norm(config.hidden_size, options, epsilon=config.layer_norm_eps)

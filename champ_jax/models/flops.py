@@ -20,7 +20,7 @@ def count_flops(function: Callable[..., Any], *arguments: Any) -> int:
     """FLOPs of `function(*arguments)`; arguments are pytrees of arrays or jax.ShapeDtypeStructs, nothing is run.
 
     Raises:
-      NotImplementedError: the program has products where their number cannot be told: in a while loop, or in a fused
+      NotImplementedError: the program has products where their number is unknown: in a while loop, or in a fused
         kernel. Trace networks with their 'xla' kernels.
     """
     program = jax.make_jaxpr(function)(*arguments)
@@ -32,7 +32,7 @@ def count_training_flops(function: Callable[..., Any], parameters: Any, trained:
     """Useful FLOPs of `function(parameters, *arguments)` and of its gradient by some of the parameters.
 
     Args:
-      function: from parameters and arguments to what the loss is taken of.
+      function: A function from parameters and arguments to what the loss is taken of.
       parameters: a pytree of arrays or jax.ShapeDtypeStructs.
       trained: a bool for each leaf of `parameters`, in a list or a pytree of the same structure.
       arguments: pytrees of arrays or jax.ShapeDtypeStructs that no gradient is taken by.
@@ -95,7 +95,7 @@ def _count_equation(eqn: JaxprEqn, live: list[bool], flows: list[bool]) -> tuple
     if len(bodies) == 1 and len(bodies[0].invars) == len(flows) and len(bodies[0].outvars) == len(live):
         return _count(bodies[0], live, flows)  # jit, checkpoint, custom derivatives: a call
     if any(_count(body, [True] * len(body.outvars), [False] * len(body.invars))[0] for body in bodies):
-        raise NotImplementedError(f"the number of products inside {name} cannot be told")
+        raise NotImplementedError(f"the number of products inside {name} cannot be determined")
     return 0, [any(flows)] * len(live)
 
 

@@ -44,7 +44,7 @@ def initial_value(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     Args:
       name: its dotted path in the whole model, 'guidance.encoders.depth.conv_in.kernel' for example.
       shape: its shape.
-      seed: of the run or conversion.
+      seed: The seed of the run or conversion.
 
     Raises:
       ValueError: no rule covers the name.

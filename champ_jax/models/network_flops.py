@@ -111,8 +111,8 @@ def training_sample_flops(config: ChampConfig, height: int, width: int, *, frame
 
     Args:
       config: sizes; all of its conditions are encoded.
-      height: of the latents.
-      width: of the latents.
+      height: The height of the latents.
+      width: The width of the latents.
       frames: frames of the sample.
       trained: dotted names of the trained parameters, 'denoising_unet.conv_in.kernel' for example.
     """

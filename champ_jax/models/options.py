@@ -24,11 +24,11 @@ class AttentionKernels:
     """The kernel of every attention in the model (`champ_jax.models.attention`), and the platform they are chosen for.
 
     Attributes:
-      spatial: for the UNet's levels, finest first; the middle block takes the last one's.
-      temporal: for the motion modules.
-      guidance: for the guidance encoders.
-      vae: for the VAE's middle block (one head as wide as the block: 512 in SD's, too wide for cuDNN).
-      image_encoder: for the CLIP tower.
+      spatial: Kernels for the UNet's levels, finest first; the middle block takes the last one's.
+      temporal: The kernel for the motion modules.
+      guidance: The kernel for the guidance encoders.
+      vae: The kernel for the VAE's middle block (one head as wide as the block: 512 in SD's, too wide for cuDNN).
+      image_encoder: The kernel for the CLIP tower.
       platform: 'cpu', 'gpu' or 'tpu' to compile for; None takes JAX's default backend.
     """
 

@@ -54,7 +54,7 @@ def require_supported(name: str, fields: Mapping[str, Any], supported: Mapping[s
     """Raises InputError, naming the field, where a file asks for another variant than the one implemented.
 
     Args:
-      name: of the config, for messages.
+      name: The config's name, for messages.
       fields: what the file holds.
       supported: {field: the one value that is implemented}; a field that the file lacks has it.
     """

@@ -420,7 +420,7 @@ class UNet(nnx.Module):
         Args:
           latents: noisy latents.
           timesteps: one for each row, or one for all.
-          reference: from `prepare_reference`.
+          reference: What `prepare_reference` returned.
           guidance: added after conv_in, block_out_channels[0] channels; one row serves all.
           unconditional: how many of the first rows see no bank and the zero image token, or an array that marks such
             rows.

@@ -1,4 +1,4 @@
-"""What devices say to each other in a step, read from the compiled program."""
+"""What devices send to each other in a step, read from the compiled program."""
 
 import dataclasses
 import math
@@ -54,7 +54,7 @@ def parse_collectives(text: str, devices: int) -> tuple[Collective, ...]:
 
     Args:
       text: the program.
-      devices: that it runs on.
+      devices: The number of devices that it runs on.
     """
     computations = dict(_computations(text))
     runs = _runs(computations, _entry(text))

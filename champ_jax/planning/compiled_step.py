@@ -45,12 +45,12 @@ def compile_step(config: ConfigDict, network: Network, mesh: Mesh) -> tuple[Repo
     """Compiles the step of `champ_jax.training.loop`.
 
     Args:
-      config: of the run.
+      config: The config of the run.
       network: what it trains, built for the mesh's platform.
-      mesh: of any devices, described or there.
+      mesh: A mesh of devices, described or present.
 
     Returns:
-      What the compiler says of it, and the program as text.
+      What the compiler reports of it, and the program as text.
 
     Raises:
       InputError: the batch does not spread over the mesh, or the step does not fit the devices' memory.

@@ -14,7 +14,7 @@ _PLACED = "after_optimizations_after_buffer_assignment"
 
 
 class Dump:
-    """The dump of a compilation that goes on in another process: the step's program and its buffers.
+    """The dump of a compilation that runs in another process: the step's program and its buffers.
 
     That process needs XLA_FLAGS = `flags` from its start.
     """

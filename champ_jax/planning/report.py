@@ -56,10 +56,10 @@ class Report:
       devices: kind and number of devices, by name.
       mesh: its (data, fsdp).
       batch_size: over all devices.
-      memory: of one device.
-      collectives: of one step and device.
+      memory: The memory of one device.
+      collectives: The collectives of one step on one device.
       complete: whether machine code was made, too.
-      seconds: to trace and compile so far.
+      seconds: The time to trace and compile so far.
     """
 
     stage: int
@@ -87,5 +87,5 @@ class Report:
             for one in report.collectives:
                 check_config(dataclasses.asdict(one), _COLLECTIVE_RULES, prefix="collectives: ")
         except (InputError, ValueError, TypeError, KeyError) as error:
-            raise InputError(f"{path}: is no report of tools/compile_for_tpu.py ({error})") from error
+            raise InputError(f"{path}: is not a report of tools/compile_for_tpu.py ({error})") from error
         return report

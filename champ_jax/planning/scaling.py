@@ -60,12 +60,12 @@ class Estimate:
 
     Attributes:
       mesh: (data, fsdp).
-      samples: of the batch on a device.
+      samples: The number of samples of the batch on a device.
       state: bytes of trained parameters, optimizer state and average.
       frozen: bytes of the other parameters.
       batch: bytes of the batch.
       temporaries: bytes of everything between.
-      flops: with recomputation and the frozen encoders.
+      flops: FLOPs, with recomputation and the frozen encoders.
       sent: bytes that the device sends.
     """
 

@@ -18,7 +18,7 @@ def reconstruction_loss(champ: Champ, batch: Batch, draws: Draws, objective: Obj
     latents' elements of KL(posterior || standard normal), in nats; float32 ().
 
     Args:
-      champ: with the autoencoder.
+      champ: The networks, with the autoencoder.
       batch: `pixels` (B, 1, H, W, 3) are the pictures; a reference is of the same video and adds little.
       draws: `posterior` picks their latents.
       objective: `kl_weight`.

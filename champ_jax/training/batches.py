@@ -36,9 +36,9 @@ def make_batches(config: ConfigDict, path: str, mesh: Mesh, **changes: Any) -> B
     """This process's share of the batches of the dataset at `path`.
 
     Args:
-      config: of the run.
-      path: of the dataset.
-      mesh: that the batches go to; this process reads the rows that its devices get.
+      config: The config of the run.
+      path: The dataset's folder.
+      mesh: The mesh that the batches go to; this process reads the rows that its devices get.
       changes: options of `champ_jax.data.pipeline.make_batches` that differ from the config's.
     """
     data = config.data

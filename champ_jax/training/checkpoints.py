@@ -84,7 +84,7 @@ class Checkpoints:
 
         Args:
           state: after a step.
-          seed: of the run.
+          seed: The seed of the run.
           data: the data iterator's state, that JSON can hold.
 
         Raises:
@@ -118,7 +118,7 @@ class Checkpoints:
     def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
         """The newest undamaged state and its progress; None if there is none. All processes call it at once.
 
-        A checkpoint that cannot be read, be it by one process, or is not what was saved is named on stdout, deleted,
+        A checkpoint that any process cannot read, or that is not what was saved, is named on stdout, deleted,
         and the one before it taken.
 
         Args:
@@ -142,7 +142,7 @@ class Checkpoints:
                     return found.state(like), dict(found.progress)
                 reason = problem or reason
             if jax.process_index() == 0:
-                print(f"{self.directory / str(step)}: {reason}; taking the checkpoint before", flush=True)
+                print(f"{self.directory / str(step)}: {reason}; trying the checkpoint before it", flush=True)
             damaged.append(step)
         if damaged:
             raise InputError(f"{self.directory}: not one checkpoint can be read; start another work folder")
@@ -167,7 +167,7 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits and ends the background threads; errors of theirs have been raised by `wait`."""
+        """Waits for and ends the background threads; `wait` has raised their errors."""
         with contextlib.suppress(Exception):
             self._manager.close()
 
@@ -185,7 +185,7 @@ class Checkpoints:
             ) from error
 
     def _last_good(self, failed: int | None = None) -> str:
-        """The newest whole checkpoint, in words; `failed` is not one."""
+        """Describes the newest whole checkpoint, which `failed` is not."""
         good = [step for step in self.steps() if step != failed]
         return f"the last good checkpoint is of step {good[-1]}" if good else "there is no checkpoint yet"
 
@@ -205,7 +205,7 @@ class _Stored:
     digests: Any
 
     def find_damage(self) -> str | None:
-        """In words, what is not what was saved; None if everything is. All processes call it at once."""
+        """Describes what differs from what was saved; None if nothing does. All processes call it at once."""
         if self.digests is None:
             return None
         found = array_digests(self.arrays)[0] | {PROGRESS: {PROGRESS: digest_of_json(self.progress)}}
@@ -247,7 +247,7 @@ def check_writable(directory: str | os.PathLike) -> None:
 
 
 def disk_trouble(error: BaseException | None) -> str | None:
-    """The words in an exception, or one it came from, that tell of a disk that is full, broken or not ours to write."""
+    """The words in an exception, or one it came from, that report a disk that is full, broken or not writable."""
     while error is not None:
         for words in _DISK_TROUBLE:
             if words in str(error):
@@ -257,7 +257,7 @@ def disk_trouble(error: BaseException | None) -> str | None:
 
 
 def save_initial(workdir: str | os.PathLike, model: ChampConfig, frozen: Flat, carried: Flat) -> None:
-    """Writes what stays the same in a run, before its first step. Replaces what a run left that never got to a
+    """Writes what stays the same in a run, before its first step. Replaces the files of a run that never reached a
     checkpoint."""
     directory = Path(workdir).absolute() / INITIAL
     size = sum(leaf.nbytes for leaf in [*frozen.values(), *carried.values()])
@@ -301,7 +301,7 @@ def load_frozen(workdir: str | os.PathLike, like: Mapping[str, jax.ShapeDtypeStr
         arrays, reason = None, first_line(error)
     if not _all_agree(arrays is not None):
         raise InputError(
-            f"{folder}: cannot be read ({reason}); bring it back from a copy or start another work folder with "
+            f"{folder}: cannot be read ({reason}); restore it from a backup or start another work folder with "
             "--config.init of this one's trained parameters"
         )
     if expected is not None:

@@ -44,8 +44,8 @@ def load_initial(config: ConfigDict, platform: str | None = None) -> Initial:
     """Reads `config.init` and `config.init_motion` and says what the run trains.
 
     Args:
-      config: of the run.
-      platform: to build the network for; None: JAX's default backend.
+      config: The config of the run.
+      platform: The platform to build the network for; None: JAX's default backend.
 
     Raises:
       InputError: no such weights, weights that contradict `config.model` or the network; names what.

@@ -30,7 +30,7 @@ class Logs:
         Args:
           workdir: the work folder.
           start: steps already taken.
-          steps: of the whole run.
+          steps: The number of steps of the whole run.
           every: steps between printed lines where stderr is no terminal.
           silent: writes and prints nothing: for all processes of a run but the first.
         """

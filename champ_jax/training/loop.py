@@ -48,11 +48,11 @@ SCALING_BATCHES = 32  # that the latents' variance is measured on
 
 
 def train(config: ConfigDict, workdir: str | Path) -> None:
-    """Runs, or goes on with, the training that `config` describes.
+    """Runs, or resumes, the training that `config` describes.
 
     Args:
       config: a config of `champ_jax.training.config`.
-      workdir: the work folder; where it holds a checkpoint the run goes on from it.
+      workdir: the work folder; where it holds a checkpoint, the run resumes from it.
 
     Raises:
       InputError: the config, the data, the weights, the disk or another run in the same folder do not allow it; names
@@ -142,7 +142,7 @@ class Run:
             state, progress = store.restore(like)
             frozen = checkpoints.load_frozen(self.workdir, abstract_frozen(network, DTYPES["float32"], self.mesh))
             batches.set_state(progress["data"])
-            self._print(f"{self.workdir}: going on from step {progress['step']}")
+            self._print(f"{self.workdir}: resuming from step {progress['step']}")
         else:
             for note in initial.notes:
                 self._print(note)
@@ -173,7 +173,7 @@ class Run:
     def take_steps(self) -> None:
         """Takes the steps that are left."""
         config = self.config
-        # Counting takes seconds, and tells nothing where the device's peak is not known.
+        # Counting takes seconds, and is of no use where the device's peak is not known.
         flops = useful_flops(config, self.network) if peak_flops(jax.devices()[0]) else 0
         meter = Meter(config.data.batch_size, flops)
         # The metrics of a step are read while the next one runs.
@@ -202,7 +202,7 @@ class Run:
         if config.stage == 0 and not self._terminated:
             self._scale_latents()
         if self._terminated:
-            self._print(f"SIGTERM: saved step {self.step} in {self.workdir}; run the same command again to go on")
+            self._print(f"SIGTERM: saved step {self.step} in {self.workdir}; run the same command again to resume")
         else:
             self._print(f"done: {self.step} steps in {self.workdir}")
 
@@ -281,12 +281,12 @@ def _check_continuation(config: ConfigDict, workdir: Path) -> None:
         old, new = (_at(fields, field) for fields in (before, now))
         if old != new:
             raise InputError(
-                f"{field}={new}: the run in {workdir} was started with {old}; go on with that or name another --workdir"
+                f"{field}={new}: the run in {workdir} was started with {old}; keep that value or name another --workdir"
             )
     if averaged[0] != averaged[1]:
         raise InputError(
             f"average.decay={now['average']['decay']}: the run in {workdir} was started with "
-            f"{_at(before, 'average.decay')}; an average cannot be begun or dropped on the way"
+            f"{_at(before, 'average.decay')}; an average cannot be started or dropped during a run"
         )
 
 

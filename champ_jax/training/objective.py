@@ -29,11 +29,11 @@ class Objective:
     Attributes:
       schedule: the noise schedule trained on.
       noise_offset: standard deviation of the noise's mean, drawn per sample and channel.
-      snr_gamma: of min-SNR weighting; 0 weighs all timesteps alike.
+      snr_gamma: Gamma of min-SNR weighting; 0 weighs all timesteps alike.
       drop_rate: how often the reference is dropped (no bank, zero image embedding) for classifier-free guidance.
       drop_per: whether each 'sample' is dropped by itself, or the whole 'batch' at once as the published model did.
-      kl_weight: of stage 0's divergence from the standard normal (`champ_jax.training.autoencoder`); the other stages
-        have none.
+      kl_weight: Weight of stage 0's divergence from the standard normal (`champ_jax.training.autoencoder`); the other
+        stages have none.
     """
 
     schedule: Schedule
@@ -61,7 +61,7 @@ class Draws:
       posterior: standard normal numbers, which pick the target's latents from their posterior.
       reference_posterior: the same for the reference.
       noise: added to the latents, with its offset.
-      timesteps: of each sample.
+      timesteps: The timestep of each sample.
       unconditional: whether the reference of a sample is dropped.
     """
 

@@ -65,7 +65,7 @@ class SplitParam(nnx.Param):
 
     Attributes:
       pieces: how it is stored, jax.sharding.NamedSharding.
-      whole_dtype: to gather it in.
+      whole_dtype: The dtype that it is gathered in.
     """
 
     def get_value(self, **options: Any) -> jax.Array:
@@ -77,13 +77,13 @@ class Network:
     """The networks of a run without their arrays.
 
     Attributes:
-      config: sizes; `config.motion` is None in stage 1, whose denoiser has no motion modules.
+      config: The model's sizes; `config.motion` is None in stage 1, whose denoiser has no motion modules.
       network: what binds arrays to the modules.
       variables: every variable by name, holding a jax.ShapeDtypeStruct; parameters are float32.
       trainable: the names of the trained parameters, sorted.
       frozen: the names of the other variables that the forward pass reads, sorted.
       unused: the names of the variables that users' files hold and that nothing reads, sorted.
-      dtype: of the computation.
+      dtype: The dtype of the computation.
       split: how parameters that lie on several devices are stored, by name.
     """
 
@@ -113,7 +113,7 @@ class Network:
           trainable: a name in TRAINABLE.
           kernels: attention kernels by level.
           remat: 'none' or a name in `champ_jax.models.options.REMAT_POLICIES`.
-          dtype: of the computation.
+          dtype: The dtype of the computation.
 
         Raises:
           InputError: no such set, or a set that is empty for this model.

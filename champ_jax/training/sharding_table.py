@@ -18,7 +18,7 @@ def sharding_table(state: TrainState, frozen: Flat) -> str:
     optimizer's state for it and its moving average; then totals.
 
     Args:
-      state: of jax.ShapeDtypeStructs with shardings, as `state.abstract_state` makes it.
+      state: A state of jax.ShapeDtypeStructs with shardings, as `state.abstract_state` makes it.
       frozen: the same of the parameters that are not trained.
     """
     optimizer: dict[str | None, int] = defaultdict(int)

@@ -23,7 +23,7 @@ class TrainState:
     Attributes:
       step: () int32, steps taken, skipped ones included.
       params: trained parameters, float32.
-      opt_state: of the optimizer, over `params` only.
+      opt_state: The optimizer's state, over `params` only.
       average: exponential moving average of `params`; {} without one.
       skipped: () int32, steps skipped because the loss or a gradient was not finite.
       skipped_in_row: () int32, how many of them came last without a good one between.
@@ -50,8 +50,8 @@ def create_state(params: Flat, optimizer: optax.GradientTransformation, like: Tr
 
     Args:
       params: trained parameters, on the mesh.
-      optimizer: of the run.
-      like: of `abstract_state`.
+      optimizer: The optimizer of the run.
+      like: The shapes and shardings from `abstract_state`.
     """
     make = functools.partial(initial_state, optimizer=optimizer, averaged=bool(like.average))
     return jax.jit(make, donate_argnums=0, out_shardings=shardings_of(like))(params)

@@ -26,11 +26,11 @@ class StepOptions:
     """How a step is computed.
 
     Attributes:
-      seed: of all randomness; a step's draws depend on it and the step's number alone.
-      accumulate: in how many pieces a batch goes through the networks, one after the other.
+      seed: The seed of all randomness; a step's draws depend on it and the step's number alone.
+      accumulate: The number of pieces in which a batch goes through the networks, one after the other.
       unroll: 'unroll' writes the pieces out, 'scan' loops over them; 'auto' unrolls on CPU, whose convolutions'
         backward pass is 40 to 90 times slower inside a loop, and scans elsewhere.
-      average_decay: of the moving average; 0 keeps none.
+      average_decay: The decay of the moving average; 0 keeps none.
       platform: 'cpu', 'gpu' or 'tpu' to compile for; None takes JAX's default backend.
     """
 

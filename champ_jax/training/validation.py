@@ -36,7 +36,7 @@ from champ_jax.training.parameters import Network
 from champ_jax.training.step import fast_compiler_options
 from champ_jax.weights.flat import Flat
 
-_SEED = 2**31  # of the set and of its noise, in no run's way
+_SEED = 2**31  # of the set and of its noise, separate from the seeds of runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Validator:
       batches: the set, pieces of whole samples a device; numpy, this process's share.
       sample: (trained, frozen, batch, key) -> (B, F, H, W, 3) uint8 on every device.
       count: samples that are measured; the last piece may hold more.
-      fps: of the videos.
-      mesh: that it runs on.
+      fps: Frames per second of the videos.
+      mesh: The mesh that it runs on.
     """
 
     batches: tuple[Batch, ...]

@@ -33,7 +33,7 @@ def read_architecture(
       with_motion: whether it has motion modules.
 
     Raises:
-      InputError: names the config.json and the field, the file that is no such network, or the sizes that differ.
+      InputError: names the config.json and the field, the file that is not such a network, or the sizes that differ.
     """
     unet_file, vae_file = files["denoising_unet"], files["vae"]
     assert unet_file is not None  # no conversion is planned without these
@@ -84,7 +84,7 @@ def _measure(
         return parse(measure(file.shapes))
     except (KeyError, StopIteration, IndexError) as error:
         lacks = f": it lacks {error}" if isinstance(error, KeyError) else ""
-        raise InputError(f"{file.path}: is no {what}{lacks}") from error
+        raise InputError(f"{file.path}: is not a valid {what}{lacks}") from error
     except InputError as error:
         raise InputError(f"{file.path}: {error}") from error
 
@@ -158,7 +158,7 @@ def _guidance_fields(shapes: Shapes) -> dict[str, Any]:
 
 
 def commonest(items: Iterable[Any]) -> Any:
-    """What most items are, so that one odd tensor does not speak for all; raises StopIteration if there are none."""
+    """What most items are, so that one odd tensor does not decide for all; raises StopIteration if there are none."""
     return next(iter(collections.Counter(items).most_common(1)))[0]
 
 

@@ -1,4 +1,4 @@
-"""Checkpoint directories of ours: config.json and one Orbax tree of arrays a component.
+"""Checkpoint directories: config.json and one Orbax tree of arrays a component.
 
     DIR/config.json   format, version, model (`ChampConfig.to_json`), sources (how the files it came from stored each
                       tensor), components ({name: tensors, parameters, bytes, sha256}), untrained ({part: where its
@@ -115,7 +115,7 @@ def save_checkpoint(
     """Writes a checkpoint directory, whole or not at all.
 
     Args:
-      directory: to write or replace.
+      directory: The directory to write or replace.
       components: {name: pure nested dict of arrays}.
       model: ChampConfig.to_json().
       sources: the `sources` of the config.json the weights came with, so that they can go back as they came.
@@ -130,17 +130,19 @@ def read_config(directory: str | os.PathLike) -> dict[str, Any]:
     """The config.json of a checkpoint directory: fields format, version, model, sources, components, untrained.
 
     Raises:
-      InputError: the directory is no checkpoint of ours, or of a version this program does not know.
+      InputError: the directory is not a champ_jax checkpoint, or of a version this program does not know.
     """
     directory = Path(directory)
     path = directory / CONFIG
     if find_type(directory) != "folder":
         raise InputError(f"{directory}: no such checkpoint directory; make one with tools/convert_weights.py")
     if find_type(path) is None:
-        raise InputError(f"{directory}: is no checkpoint, it has no {CONFIG}; make one with tools/convert_weights.py")
+        raise InputError(
+            f"{directory}: is not a checkpoint, it has no {CONFIG}; make one with tools/convert_weights.py"
+        )
     config = read_json(path)
     if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise InputError(f"{path}: is not the config of a checkpoint of ours; make one with tools/convert_weights.py")
+        raise InputError(f"{path}: is not the config of a champ_jax checkpoint; make one with tools/convert_weights.py")
     if config.get("version") != VERSION:
         raise InputError(
             f"{path}: is of version {config.get('version')}, this program reads version {VERSION}; "
@@ -165,11 +167,11 @@ def _damaged_fields(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """(field, what is wrong with it)."""
     for field in ("model", "sources", "components", "untrained"):
         if not isinstance(config.get(field), dict):
-            yield field, "is no object" if field in config else "is missing"
+            yield field, "is not an object" if field in config else "is missing"
             return
     for name, entry in config["components"].items():
         if not name.isidentifier():  # it names a folder
-            yield f"components {name[:100]!r}", "is no component"
+            yield f"components {name[:100]!r}", "is not a component"
         elif not isinstance(entry, dict) or not isinstance(entry.get("sha256"), str):
             yield f"components.{name}", "has no sha256"
         elif any(type(entry.get(number)) is not int or entry[number] < 0 for number in ("parameters", "bytes")):
@@ -178,10 +180,10 @@ def _damaged_fields(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if not isinstance(source, dict) or not isinstance(source.get("dtype", ""), str):
             yield f"sources.{name}", "has no dtype"
         elif not isinstance(source.get("exceptions", {}), dict) or not isinstance(source.get("absent", []), list):
-            yield f"sources.{name}", "is no record of a file"
+            yield f"sources.{name}", "is not the record of a file"
     for name, origin in config["untrained"].items():
         if not isinstance(origin, str):
-            yield f"untrained.{name}", "is no text"
+            yield f"untrained.{name}", "is not text"
 
 
 def load_checkpoint(
@@ -194,9 +196,9 @@ def load_checkpoint(
     """Reads a checkpoint directory.
 
     Args:
-      directory: that `save_checkpoint` or tools/convert_weights.py wrote.
+      directory: A directory that `save_checkpoint` or tools/convert_weights.py wrote.
       components: names to read; None reads all.
-      dtype: of the floating-point arrays returned; None leaves them as stored.
+      dtype: The dtype of the floating-point arrays returned; None leaves them as stored.
       expected: {component: nested dict of arrays or ShapeDtypeStructs} the weights have to fit.
 
     Returns:

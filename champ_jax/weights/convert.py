@@ -51,7 +51,7 @@ def convert(
       vae: a folder or file with the VAE, if it is not the source's.
       image_encoder: a folder with the image encoder, if it is not the source's.
       motion_module: a file with motion modules (AnimateDiff's), if it is not the source's; 'none' leaves them out.
-      seed: of the initialization.
+      seed: The seed of the initialization.
       progress: show a progress bar.
 
     Returns:
@@ -89,7 +89,7 @@ def convert(
 def _read(
     part: Part, dtype: str, seed: int, advance: Callable[[int], Any]
 ) -> Iterator[tuple[ParameterPath, np.ndarray]]:
-    """(path, array) of every tensor of a part; `advance` is told the bytes of each."""
+    """(path, array) of every tensor of a part; `advance` is called with the bytes of each."""
     arrays = _initialized(part, dtype, seed) if part.source is None else _from_file(part, part.source, dtype)
     for path, array in arrays:
         advance(array.nbytes)

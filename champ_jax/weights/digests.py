@@ -29,7 +29,7 @@ def digest_of_piece(piece: np.ndarray, start: tuple[int, ...], shape: tuple[int,
     Args:
       piece: its values, of any dtype of 1, 2, 4 or 8 bytes.
       start: the position of its first element in the array.
-      shape: of the array.
+      shape: The shape of the array.
     """
     if not piece.size:
         return 0

@@ -1,4 +1,4 @@
-"""A checkpoint directory of ours -> the `pretrained_models/` tree that PyTorch users load."""
+"""A checkpoint directory -> the `pretrained_models/` tree that PyTorch users load."""
 
 import json
 from collections.abc import Callable, Mapping

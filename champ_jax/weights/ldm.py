@@ -61,7 +61,7 @@ def other_part(key: str) -> str | None:
 def unet_names(keys: Iterable[str]) -> dict[str, str]:
     """{diffusers' key: LDM's key without UNET_PREFIX} of a UNet's tensors; a key of no known kind stays as it is."""
     keys = list(keys)
-    # Layers are numbered through, a level is its ResNets and one sampling layer: the first such layer tells how many.
+    # Layers are numbered through, a level is its ResNets and one sampling layer: the first such one gives their number.
     level = min(
         (max(int(match[1]), 1) for key in keys if (match := re.match(r"input_blocks\.(\d{1,4})\.0\.op\.weight", key))),
         default=len(keys),

@@ -42,10 +42,10 @@ class TensorName:
     """One tensor on both sides.
 
     Attributes:
-      path: in the Flax state.
-      key: in PyTorch's file.
-      shape: in PyTorch's file.
-      flax_shape: in the Flax state.
+      path: The path in the Flax state.
+      key: The key in PyTorch's file.
+      shape: The shape in PyTorch's file.
+      flax_shape: The shape in the Flax state.
     """
 
     path: Path
@@ -129,7 +129,7 @@ def is_optional(key: str) -> bool:
 
 
 def is_table(path: Path) -> bool:
-    """Whether a tensor is computed, not learnt: position tables and indices."""
+    """Whether a tensor is computed, not learned: position tables and indices."""
     return path[-1] in ("pe", "position_ids")
 
 

@@ -56,7 +56,7 @@ class Weights:
 
         Args:
           components: names; None reads all there are.
-          dtype: of the floating-point arrays returned; None leaves them as stored.
+          dtype: The dtype of the floating-point arrays returned; None leaves them as stored.
 
         Returns:
           {component: pure nested dict of numpy arrays}, for `champ_jax.models.functional.fill`.

@@ -34,7 +34,7 @@ def pack_run(workdir: str | os.PathLike, path: str | os.PathLike) -> None:
     """
     snapshot = RunCheckpoint.find(workdir)
     if snapshot.model.motion is None:
-        raise InputError(f"{workdir}: is no stage-2 run; its model has no motion modules")
+        raise InputError(f"{workdir}: is not a stage-2 run; its model has no motion modules")
     pack(path, snapshot.model, from_components(snapshot.load()))
 
 

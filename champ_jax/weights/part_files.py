@@ -26,7 +26,7 @@ class PartFile:
     """The tensors of a file, or of a part of it.
 
     Attributes:
-      path: of the file.
+      path: The file.
       keys: {key: key in the file}.
       infos: {key: shape and dtype}.
       others: {key in the file: what it is} of the entries that cannot be read as weights.
@@ -69,7 +69,7 @@ class PartFile:
             for what, keys in self.passed_over.items()
         ]
         if self.others:
-            lines.append(f"{self.path}: {len(self.others)} entries passed over (no weights): {listed(self.others)}")
+            lines.append(f"{self.path}: {len(self.others)} entries passed over (not weights): {listed(self.others)}")
         return lines
 
 

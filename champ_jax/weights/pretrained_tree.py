@@ -122,7 +122,7 @@ def _weights_in(place: Path | None, stems: Sequence[str]) -> Path | None:
     if not place.is_dir():
         return place
     candidates = (place / f"{stem}{suffix}" for suffix in SUFFIXES for stem in stems)
-    # Whether it can be read is said when it is opened.
+    # Opening the file reports whether it can be read.
     return next((path for path in candidates if os.path.lexists(path) and not path.is_dir()), None)
 
 

@@ -1,6 +1,6 @@
 """Safe readers of the files weights come in: .safetensors, and PyTorch's pickles (.pth, .ckpt, .bin).
 
-What a file is, its first bytes say, not its suffix. Pickles go through `champ_jax.common.torch_files`: tensors and
+The first bytes decide what a file is, not its suffix. Pickles go through `champ_jax.common.torch_files`: tensors and
 plain containers only, nothing in the file is run, and PyTorch is not needed. Tensors are read one at a time, when asked
 for.
 """
@@ -52,7 +52,7 @@ class TensorFile:
     """The tensors of an open file.
 
     Attributes:
-      path: of the file.
+      path: The file.
       tensors: {key: TensorInfo}, keys as in the file less a wrapping `state_dict` and the prefix `module.`.
       others: {key: what it is} of the entries that cannot be read as weights: 'of type U8', 'a number'.
       metadata: the texts that a .safetensors file holds beside its tensors.
@@ -120,7 +120,7 @@ def _open_safetensors(path: Path) -> Iterator[TensorFile]:
             array = np.empty(place.shape, _SAFETENSORS_DTYPES[place.dtype])
             file.seek(start + place.begin)
             if file.readinto(array.reshape(-1).view(np.uint8).data) != array.nbytes:
-                raise InputError(f"{path}: {key} breaks off; {_AGAIN}")
+                raise InputError(f"{path}: {key} is truncated; {_AGAIN}")
             return array
 
         keys = _without_prefix(places)
@@ -159,7 +159,7 @@ def _safetensors_header(path: Path, file: BinaryIO) -> tuple[dict[str, _Place], 
         header = json.loads(file.read(length))
         metadata = header.pop("__metadata__", {})
         if not isinstance(metadata, dict):
-            raise ValueError("its metadata are no object")
+            raise ValueError("its metadata are not an object")
         places = {key: _safetensors_place(key, entry) for key, entry in header.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: has a damaged header ({first_line(error)}); {_AGAIN}") from error
@@ -180,7 +180,7 @@ def _safetensors_place(key: str, entry: Any) -> _Place:
     dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
     for number in (*shape, begin, end):
         if type(number) is not int or not 0 <= number < 2**62:
-            raise ValueError(f"{key[:100]}: {str(number)[:20]} is no size")
+            raise ValueError(f"{key[:100]}: {str(number)[:20]} is not a size")
     if begin > end or not isinstance(dtype, str):
         raise ValueError(f"{key[:100]} ends before it begins")
     if dtype in _SAFETENSORS_DTYPES and math.prod(shape) * np.dtype(_SAFETENSORS_DTYPES[dtype]).itemsize != end - begin:

@@ -45,17 +45,17 @@ def read_model(workdir: str | os.PathLike) -> ChampConfig:
     """The model of a work folder.
 
     Raises:
-      InputError: it has none (it is no work folder, or its run never began), or it is damaged.
+      InputError: it has none (it is not a work folder, or its run never began), or it is damaged.
     """
     path = Path(workdir) / MODEL
     if not path.exists():
-        raise InputError(f"{workdir}: is no training work folder, it has no {MODEL}")
+        raise InputError(f"{workdir}: is not a training work folder, it has no {MODEL}")
     fields = read_json(path)
     try:
         return ChampConfig.from_json(fields)
     except (InputError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise InputError(
-            f"{path}: is damaged ({first_line(error)}); bring it back from a copy or name another --workdir"
+            f"{path}: is damaged ({first_line(error)}); restore it from a backup or name another --workdir"
         ) from error
 
 
@@ -67,18 +67,16 @@ def read_run_config(workdir: str | os.PathLike) -> dict[str, Any]:
     """
     path = Path(workdir) / CONFIG
     if not path.exists():
-        raise InputError(f"{path}: is missing; bring it back from a copy or name another --workdir")
+        raise InputError(f"{path}: is missing; restore it from a backup or name another --workdir")
     fields = read_json(path)
     groups = ("data", "optimizer", "average", "schedule")
     if not isinstance(fields, dict) or not all(isinstance(fields.get(name), dict) for name in groups):
-        raise InputError(
-            f"{path}: is not the config of a training; name another --workdir or bring it back from a copy"
-        )
+        raise InputError(f"{path}: is not the config of a training; name another --workdir or restore it from a backup")
     return fields
 
 
 def require_own(workdir: str | os.PathLike) -> None:
-    """Raises InputError if a run in `workdir` would write over files that no run of ours has left."""
+    """Raises InputError if a run in `workdir` would write over files that no training run wrote."""
     workdir = real_output(workdir, folder=True)
     if (workdir / CONFIG).exists():
         read_run_config(workdir)
@@ -86,7 +84,7 @@ def require_own(workdir: str | os.PathLike) -> None:
         read_model(workdir)
     initial = workdir / INITIAL
     if initial.exists() and not initial.is_dir():
-        raise InputError(f"{initial}: is no folder; name another --workdir")
+        raise InputError(f"{initial}: is not a folder; name another --workdir")
     foreign = [path.name for path in sorted(initial.glob("*")) if not path.name.startswith(_INITIAL_NAMES)]
     if foreign:
         raise InputError(f"{initial}: holds {foreign[0]}, which no training wrote; name another --workdir")
@@ -103,7 +101,7 @@ def read_initial_digests(workdir: str | os.PathLike) -> dict[str, dict[str, str]
         return {}
     fields = read_json(path)
     if not isinstance(fields, dict) or set(fields) - {"frozen", "carried"}:
-        raise InputError(f"{path}: is damaged (it does not hold digests); bring it back from a copy")
+        raise InputError(f"{path}: is damaged (it does not hold digests); restore it from a backup")
     return fields
 
 
@@ -122,9 +120,9 @@ class RunCheckpoint:
     """A checkpoint of a run as inference weights, found but not read.
 
     Attributes:
-      model: whose inference schedule is the one it was trained on. `motion` is None for a stage-1 run that was given no
-        motion modules.
-      step: of the checkpoint.
+      model: The model; its inference schedule is the one it was trained on. `motion` is None for a stage-1 run
+        that was given no motion modules.
+      step: The checkpoint's step.
       folders: the folders that hold the arrays, the trained ones' last, and the digests of what they hold (None: not
         known).
     """
@@ -154,7 +152,7 @@ class RunCheckpoint:
         folders = {workdir / INITIAL / name: initial.get(name) for name in ("frozen", "carried")}
         for folder, digests in folders.items():
             if digests is not None and not folder.is_dir():
-                raise InputError(f"{folder}: is missing; bring it back from a copy")
+                raise InputError(f"{folder}: is missing; restore it from a backup")
         record = place / DIGESTS / "metadata"
         found = read_json(record) if record.exists() else None
         if found is not None and not isinstance(found, dict):

@@ -32,7 +32,7 @@ def get_config() -> ConfigDict:
     config.data.crop = "center"
 
     config.loss.noise_offset = 0.0
-    # The conditions tell much about the picture at any noise: every timestep weighs alike, pure noise too.
+    # The conditions determine much of the picture at any noise: every timestep weighs alike, pure noise too.
     config.loss.snr_gamma = 0.0
 
     config.optimizer.learning_rate = 1e-3

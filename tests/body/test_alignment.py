@@ -193,7 +193,7 @@ def test_mirror_is_the_picture_turned_over():
         (AlignOptions(camera="side"), "camera=side: expected reference, driver or reference_parity"),
         (AlignOptions(scale="legs"), "scale=legs"),
         (AlignOptions(scale=float("nan")), "scale=nan"),
-        (AlignOptions(anchor=9), "anchor=9: is no valid frame of the driving motion, which has 5"),
+        (AlignOptions(anchor=9), "anchor=9: is not a valid frame of the driving motion, which has 5"),
         (AlignOptions(scale=-100.0), r"frame \d: the aligned body would come -?\d+\.\d\d m before the camera"),
     ],
 )

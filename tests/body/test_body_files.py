@@ -141,5 +141,5 @@ def test_missing_and_foreign_files(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         load_body(tmp_path / "text.pkl")
     np.save(tmp_path / "array.npy", np.zeros(3))
-    with pytest.raises(InputError, match="is no body file"):
+    with pytest.raises(InputError, match="is not a body file"):
         load_body(tmp_path / "array.npy")

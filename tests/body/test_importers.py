@@ -104,7 +104,7 @@ def test_folders_of_frames_with_other_names_and_of_a_group_file(tmp_path):
     check(import_motion(tmp_path / "group", image_size=SIZE)[0])
 
 
-def test_unnormalized_rotations_are_mended_and_said(tmp_path):
+def test_unnormalized_rotations_are_corrected_and_reported(tmp_path):
     group = {"smpl": np.array([smpls(frame) for frame in range(FRAMES)], dtype=object), "camera": WALK}
     for frame in group["smpl"]:
         frame["body_pose"] = frame["body_pose"] * 0.99
@@ -115,7 +115,7 @@ def test_unnormalized_rotations_are_mended_and_said(tmp_path):
     for frame in group["smpl"]:
         frame["body_pose"] = frame["body_pose"] * 0.5
     np.savez(tmp_path / "g.npz", **group)
-    with pytest.raises(InputError, match="frame 0, joint 1: the matrix is no rotation"):
+    with pytest.raises(InputError, match="frame 0, joint 1: the matrix is not a rotation"):
         import_motion(tmp_path / "g.npz", image_size=SIZE)
 
 
@@ -270,7 +270,7 @@ def test_motion_npz_itself(tmp_path):
 @pytest.mark.parametrize("content", ["empty folder", "other folder", "other npz", "mesh sequence", "nobody", "no file"])
 def test_what_is_no_motion_is_refused_by_name(tmp_path, content):
     path = tmp_path / "input"
-    message = "holds no motion that is known here"
+    message = "holds no motion in a known format"
     if content == "empty folder":
         path.mkdir()
     elif content == "other folder":
@@ -302,7 +302,7 @@ def test_bad_values_name_file_and_frame(tmp_path):
         import_motion(tmp_path / "smpl")
     del data["smpls"]
     np.save(tmp_path / "smpl/0003.npy", data)
-    with pytest.raises(InputError, match=r"0003\.npy: is no frame"):
+    with pytest.raises(InputError, match=r"0003\.npy: is not a frame"):
         import_motion(tmp_path / "smpl")
 
 

@@ -39,7 +39,7 @@ def test_leading_axes_stay():
     np.testing.assert_allclose(r.matrix_to_axis_angle(matrix), vector, atol=1e-12)
 
 
-def test_nearest_rotation_mends_noise_and_reflections():
+def test_nearest_rotation_corrects_noise_and_reflections():
     rng = np.random.default_rng(0)
     noisy = Rotation.random(20, random_state=3).as_matrix() + 0.1 * rng.normal(size=(20, 3, 3))
     noisy[0, :, 0] *= -1

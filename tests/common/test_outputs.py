@@ -61,8 +61,8 @@ def test_an_output_is_never_an_input(folder, path):
         ("maps/depth", FRAMES, "is the input maps/depth"),
         ("maps", FRAMES, "holds the input maps/depth"),
         (".", FRAMES, "holds the input"),
-        ("maps/depth/new", FRAMES, "lies inside the input maps/depth"),
-        ("maps/depth/0001.png", outputs.PNG, "lies inside the input"),
+        ("maps/depth/new", FRAMES, "is inside the input maps/depth"),
+        ("maps/depth/0001.png", outputs.PNG, "is inside the input"),
         ("here/maps/depth", FRAMES, "is the input"),
     ],
 )
@@ -84,7 +84,7 @@ def test_two_outputs_are_two_files(folder, first, second):
 
 
 def test_an_output_does_not_lie_in_another(folder):
-    with pytest.raises(InputError, match=r"x\.npy: lies inside --frames=out"):
+    with pytest.raises(InputError, match=r"x\.npy: is inside --frames=out"):
         claim([Output("--frames", "out", FRAMES), Output("--latents", "here/out/x.npy", outputs.NPY)])
 
 
@@ -140,7 +140,7 @@ def test_folders_of_other_things_are_not_replaced(folder):
         ("a\0b.mp4", outputs.VIDEO),
     ],
 )
-def test_what_cannot_be_written_is_told_before_any_work(folder, path, kind):
+def test_what_cannot_be_written_is_reported_before_any_work(folder, path, kind):
     (folder / "nowhere").symlink_to("gone")
     before = contents(folder)
     with pytest.raises(InputError) as caught:

@@ -59,7 +59,7 @@ def test_arguments_of_choices_and_lists():
         (Choice("jax", "pyrender"), "jaxx", "expected jax or pyrender, did you mean jax?, got jaxx"),
         (Items(Integer(minimum=1)), "24,x", "expected a whole number of at least 1, got x"),
         (Items(Integer(minimum=1), 1), "", "expected 1 or more items separated by commas"),
-        (Items(Choice("a", "b"), distinct=True), "a,a", "a stands there twice, got a,a"),
+        (Items(Choice("a", "b"), distinct=True), "a,a", "a appears twice, got a,a"),
     ):
         with pytest.raises(argparse.ArgumentTypeError) as caught:
             rule(text)
@@ -102,7 +102,7 @@ def test_integers_of_any_length_are_refused_in_one_line():
         (Choice(0, 1, 2), True, "x=True: expected 0, 1 or 2"),
         (Choice("a", optional=True), "zzz", "x=zzz: expected a or None"),
         (Items(Choice("a", "b"), minimum=1), (), "x=: expected 1 or more items separated by commas, each a or b"),
-        (Items(Choice("a", "b"), distinct=True), ("b", "a", "b"), "x=b,a,b: b stands there twice"),
+        (Items(Choice("a", "b"), distinct=True), ("b", "a", "b"), "x=b,a,b: b appears twice"),
         (Items(Number(minimum=0), 2, 2, increasing=True), (1, 0.5), "x=1,0.5: the items must not decrease"),
         (Items(Integer(minimum=1), 2, 2), (64, 0), "x=64,0: 0: expected a whole number of at least 1"),
         (Items(Integer(), 2, 2), (1,), "x=1: expected 2 items separated by commas, each a whole number"),

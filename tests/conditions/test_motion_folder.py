@@ -203,7 +203,7 @@ def test_a_nested_folder_is_named(folder):
         MotionFolder(folder.parent)
 
 
-def test_a_hole_in_the_numbers_is_told(folder):
+def test_a_hole_in_the_numbers_is_reported(folder):
     for kind in folder.iterdir():
         (kind / "0002.png").unlink()
     with pytest.warns(UserWarning, match="jump from 0001 to 0003"):

@@ -33,7 +33,7 @@ def call(**changes) -> dict[str, np.ndarray]:
         ({"vertices": np.stack([CORNERS, CORNERS * np.nan])}, "frame 1: vertices are not finite"),
         ({"vertices": np.stack([CORNERS, -CORNERS])}, "frame 1: the body is behind the camera"),
         ({"vertices": (CORNERS - [[0, 0, 0], [0, 0, 3], *[[0, 0, 0]] * 4])[None]}, "frame 0: the body passes through"),
-        ({"faces": np.array([[0, 1, 6]])}, "faces name vertices up to 6, parts tell of 6"),
+        ({"faces": np.array([[0, 1, 6]])}, "faces name vertices up to 6, parts describes 6"),
         ({"faces": np.zeros((1, 4), int)}, r"faces has shape \(1, 4\)"),
         ({"faces": np.array([[0.0, 1, 2]])}, "faces holds float64, integers"),
         ({"parts": np.arange(19, 25)}, "parts holds 24, expected a whole number from 0 to 23"),

@@ -176,7 +176,7 @@ def test_face_and_hands_move_grow_and_turn_with_the_body(driver):
     carried = skeleton_of(points, driver)
     middle = PICTURE / 2
     expected = (driver[24:, :2] - middle) @ turn.T + middle + 500 * np.array([0.05, -0.02])
-    # Drawn a little towards no turn, as the wrists and the head are told by few points.
+    # Drawn a little towards no turn, as the wrists and the head are determined by few points.
     np.testing.assert_allclose(carried[24:, :2], expected, atol=1.5)
     np.testing.assert_allclose(carried[24:, 2], driver[24:, 2], atol=1e-6)
 

@@ -1,4 +1,4 @@
-"""Semantic maps that are not Champ's are told from those that are."""
+"""Semantic maps that are not Champ's are distinguished from those that are."""
 
 import io
 import itertools
@@ -64,12 +64,12 @@ def test_blends_of_neighboring_parts_pass():
         (cv2.COLORMAP_JET, (0, 0, 0), "another renderer or palette"),
     ],
 )
-def test_other_palettes_are_told_with_their_cause(champ, parts, color_map, background, cause):
+def test_other_palettes_are_reported_with_their_cause(champ, parts, color_map, background, cause):
     image = densepose(parts, champ[1], color_map, background)
     assert cause in semantic_complaint(image, champ[1])
 
 
-def test_other_conditions_in_its_place_are_told(champ):
+def test_other_conditions_in_its_place_are_reported(champ):
     assert "not Champ's" in semantic_complaint(read_image(MOTION / "normal/0003.png"), champ[1])
 
 

@@ -108,13 +108,13 @@ def test_stage_2_gives_clips(dataset_path):
         for row, name in enumerate(batch["names"]):
             stride = 2 if lengths[name.split(" ")[0]] >= 39 else 1
             blue = batch["pixels"][row, :, 0, 0, 2].astype(int)
-            assert set(np.diff(blue) % 256) == {3 * stride}  # pictures tell their frame in blue, 3 levels a frame
+            assert set(np.diff(blue) % 256) == {3 * stride}  # pictures show their frame in blue, 3 levels a frame
             np.testing.assert_array_equal(batch["conditions"]["normal"][row, :, 0, 0, 2], blue)
 
 
 @pytest.mark.parametrize("crop", ["random", "box"])
 def test_one_window_for_target_and_conditions(dataset_path, crop):
-    """Pictures tell each pixel's place, so equal pictures mean equal windows."""
+    """Pictures show each pixel's place, so equal pictures mean equal windows."""
     with pytest.warns(UserWarning, match="left out"):
         iterator = make_stage2(dataset_path, **OPTIONS, frames=13, stride=1, crop=crop, area=(0.2, 0.6))
     seen = set()
@@ -174,7 +174,7 @@ def test_every_epoch_has_every_video_in_another_order(dataset_path):
     assert len(set(epochs)) > 2
 
 
-def test_a_state_of_other_data_or_another_seed_is_told(dataset_path, tmp_path):
+def test_a_state_of_other_data_or_another_seed_is_reported(dataset_path, tmp_path):
     state = make_stage1(dataset_path, **OPTIONS).get_state()
     with pytest.raises(InputError, match="seed=5: the run was started with 3"):
         make_stage1(dataset_path, **{**OPTIONS, "seed": 5}).set_state(state)
@@ -204,7 +204,7 @@ def test_bad_settings_are_named(dataset_path, options, complaint):
         make_stage2(dataset_path, **{**OPTIONS, "frames": 8, **options})
 
 
-def test_a_missing_dataset_is_told(tmp_path):
+def test_a_missing_dataset_is_reported(tmp_path):
     with pytest.raises(InputError, match=r"nowhere: holds no dataset; write one with python tools/build_dataset\.py"):
         make_stage1(tmp_path / "nowhere", **OPTIONS)
     with pytest.raises(InputError, match="holds no videos; a video is a folder with images/"):
@@ -246,7 +246,7 @@ def test_workers_end_when_the_program_is_killed(sources, tmp_path):
         time.sleep(0.1)
 
 
-def test_bad_folders_of_videos_are_told(tmp_path):
+def test_bad_folders_of_videos_are_reported(tmp_path):
     write_video(tmp_path / "good", 4)
     (write_video(tmp_path / "bad", 4) / "depth" / "0002.png").unlink()
     with pytest.warns(UserWarning, match="1 of 2 videos are left out; .*missing depth/0002"):

@@ -85,7 +85,7 @@ def test_clip_sees_what_its_processor_makes(size):
         assert difference.mean() < 0.01
 
 
-def test_fixed_windows_are_told_from_others():
+def test_fixed_windows_are_distinguished_from_others():
     assert [crop for crop in CROPS if Framing((8, 8), crop).is_fixed] == ["none", "center"]
     with pytest.raises(InputError, match="box_scale="):
         Framing((8, 8), "box", box_scale=(0.0, 1.0))

@@ -99,7 +99,7 @@ def test_identical_predictions(videos):
     assert found["absent"] == {}
 
 
-def test_other_sizes_are_resized_and_told(videos):
+def test_other_sizes_are_resized_and_reported(videos):
     picture = videos / "predictions" / "second" / "0002.png"
     Image.open(picture).resize((40, 50)).save(picture)
     found = run(videos, "--config.metrics=ssim,psnr", "--config.worst_frames=0")
@@ -134,7 +134,7 @@ def test_one_frame(videos):
         (["--config.weights=nowhere"], "no such folder"),
         (["--config.resamples=1000000000"], "--config.resamples=1000000000: expected a whole number from 0 to 100,000"),
         (["--config.worst_frames=-1"], "--config.worst_frames=-1: expected"),
-        (["--config.metrics=psnr,psnr"], "psnr stands there twice"),
+        (["--config.metrics=psnr,psnr"], "psnr appears twice"),
         (["--config.metrics=fvd,fid"], "none can be measured: fid: needs the weights of fid_inception"),
         (["--config.predictions="], "--config.predictions is not set"),
         (["--config.metrics=psnr", "--config.ground_truth=nowhere"], "--config.ground_truth=nowhere: no such"),

@@ -68,7 +68,7 @@ def test_unequal_lengths_are_named_and_cut_only_on_request(tree):
     assert "the first 3 are compared" in remarks[0]
 
 
-def test_alpha_and_other_numbering_are_told(tmp_path):
+def test_alpha_and_other_numbering_are_reported(tmp_path):
     frames(tmp_path / "ground_truth" / "a", 2)
     frames(tmp_path / "predictions" / "a", 1, "0005.png")
     pixels = np.zeros((16, 12, 4), np.uint8)

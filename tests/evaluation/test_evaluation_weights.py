@@ -1,4 +1,4 @@
-"""Published files of evaluation networks: told apart by content, converted, or refused with the reason."""
+"""Published files of evaluation networks: recognized by content, converted, or refused with the reason."""
 
 import json
 import runpy

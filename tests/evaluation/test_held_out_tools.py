@@ -62,7 +62,7 @@ def test_every_folder_of_predictions_has_its_row(held_out, tmp_path):
     assert rows == [[10, 110, 160], [240, 111, 161], [240, 112, 162]]
 
 
-def test_predictions_of_another_length_are_told(held_out, tmp_path):
+def test_predictions_of_another_length_are_reported(held_out, tmp_path):
     write_frames(tmp_path / "made/a", (11, 61))
     arguments = [f"--held_out={held_out}", f"--predictions={tmp_path / 'made'}", "--names=a"]
     with pytest.raises(InputError, match=r"has 2 frames, .* has 4"):

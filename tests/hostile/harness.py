@@ -7,7 +7,7 @@ A room's table is a list of `Case`; its test is one line:
         check(case, tmp_path)
 
 `hostile.kinds` makes the broken files and values. Each case runs the command's own file as `__main__`, so the arguments
-go through the command's parser and its exit status. A case should fail before anything is compiled: the whole catalogue
+go through the command's parser and its exit status. A case should fail before anything is compiled: the whole catalog
 has three minutes.
 """
 
@@ -102,19 +102,19 @@ def check(case: Case, tmp_path: Path) -> Result:
     during = case.during(folder) if case.during else contextlib.nullcontext()
     with during:
         result = run_command(case.command, arguments, folder, seconds=case.seconds)
-    told = f"{case.command} {shlex.join(arguments)}\nstatus {result.status}\n{result.stdout}\n{result.stderr}"
-    assert "Traceback (most recent call last)" not in result.stderr, told
-    assert result.status == 2, told
-    assert len(result.errors) == 1, told
-    assert case.culprit in result.errors[0], f"{case.culprit!r} is not in the error line\n{told}"
-    assert len(result.errors[0]) < 2000, f"the error line has {len(result.errors[0])} characters\n{told[:3000]}"
+    transcript = f"{case.command} {shlex.join(arguments)}\nstatus {result.status}\n{result.stdout}\n{result.stderr}"
+    assert "Traceback (most recent call last)" not in result.stderr, transcript
+    assert result.status == 2, transcript
+    assert len(result.errors) == 1, transcript
+    assert case.culprit in result.errors[0], f"{case.culprit!r} is not in the error line\n{transcript}"
+    assert len(result.errors[0]) < 2000, f"the error line has {len(result.errors[0])} characters\n{transcript[:3000]}"
     after = snapshot(folder)
     allowed = {path.relative_to(folder).as_posix() for pattern in case.may_leave for path in folder.glob(pattern)}
     added = [name for name in after if name not in before and name not in allowed]
-    assert not added, f"left behind: {added}\n{told}"
+    assert not added, f"left behind: {added}\n{transcript}"
     changed = [name for name in before if before[name] != after.get(name) and name not in allowed]
-    assert not changed, f"inputs changed: {changed}\n{told}"
-    assert result.memory <= case.memory, f"grew by {result.memory >> 20} MiB\n{told}"
+    assert not changed, f"inputs changed: {changed}\n{transcript}"
+    assert result.memory <= case.memory, f"grew by {result.memory >> 20} MiB\n{transcript}"
     return result
 
 
@@ -264,7 +264,7 @@ def _time_limit(seconds: float, command: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _memory_limit() -> Iterator[list[int]]:
-    """Bounds the address space, so that a bomb meets MemoryError and not the kernel; tells how far the resident size
+    """Bounds the address space, so that a bomb meets MemoryError and not the kernel; reports how far the resident size
     rose above what it was."""
     grown: list[int] = []
     _, hard = resource.getrlimit(resource.RLIMIT_AS)

@@ -89,7 +89,7 @@ def zip_file(**members: bytes) -> bytes:
 
 
 def mp4(frames: int = 8, size: tuple[int, int] = (32, 32)) -> bytes:
-    """A video (width, height) of grey frames."""
+    """A video (width, height) of gray frames."""
     stream = io.BytesIO()
     with av.open(stream, "w", format="mp4") as container:
         video = container.add_stream("libx264", rate=8)

@@ -1,4 +1,4 @@
-"""The catalogue's own check: a command that behaves passes, and every kind of misbehaviour is noticed."""
+"""The catalog's own check: a command that behaves passes, and every kind of misbehavior is noticed."""
 
 import os
 import sys

@@ -111,7 +111,7 @@ WEIGHTS = {name: make for name, make in kinds.NO_FILE.items() if name != "folder
 BROKEN_CONFIGS = {name: kinds.JSON[name] for name in ("empty", "html", "nested", "list", "null", "truncated", "fifo")}
 MOTIONS = {name: make for name, make in kinds.ARRAYS.items() if name != "folder"}
 
-# {field: values that are no values for it}
+# {field: values that it does not take}
 NUMBERS = {
     "width": ("nan", "inf", "-1", "0", "1.5", "1e9", "30000", "4294967296", "text", "²"),
     "height": ("-8", "0", "1", "1000000000000", "16385"),

@@ -151,7 +151,7 @@ def pictures() -> list[Case]:
                 return ["--source=in", "--output=out", "--workers=1"]
 
             name = f"build-{picture}-{kind}"
-            # Whatever is no regular file is passed over, so the frame is missing.
+            # Whatever is not a regular file is passed over, so the frame is missing.
             cases.append(Case(name, BUILD, broken, f"{picture}/0002", may_leave=REPORT))
 
     def deep(folder: Path) -> list[str]:
@@ -293,7 +293,7 @@ def listings() -> list[Case]:
         return read_arguments(folder)
 
     def importing(folder: Path) -> list[str]:
-        """TFDS imports the module that features.json names: here one that lies in the working directory."""
+        """TFDS imports the module that features.json names: here one that is in the working directory."""
         (folder / "stranger.py").write_text("open('executed', 'w')")
         path = dataset(folder) / "features.json"
         name = '"pythonClassName": "'

@@ -55,7 +55,7 @@ def _cases() -> list[Case]:
     def add(name: str, make: Callable, culprit: str, **options: object) -> None:
         cases.append(Case(name, "evaluate", make, culprit, **options))
 
-    # A frame that is none. Those that leave no file there are a missing frame.
+    # A frame that is not a picture. Those that leave no file there are a missing frame.
     for kind, maker in kinds.PICTURES.items():
         if kind in ("missing", "folder", "fifo", "socket", "device", "dangling-link", "below-a-file"):
             if kind != "below-a-file":
@@ -73,7 +73,7 @@ def _cases() -> list[Case]:
     tiny = put(kinds.content(kinds.png(4, 4)), *small)
     add("frames-too-small", evaluate("--config.metrics=ssim", change=tiny), "video/0000.png: 4x4 is too small for ssim")
 
-    # A video file that is none.
+    # A video file that is not one.
     for kind, maker in kinds.VIDEOS.items():
         if kind in ("below-a-file", "folder", "picture"):  # a picture is a video of one frame
             continue

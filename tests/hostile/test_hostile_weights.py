@@ -94,7 +94,7 @@ def _cases() -> list[Case]:
     def add(name: str, command: str, make: Callable, culprit: str, **options: object) -> None:
         cases.append(Case(name, command, make, culprit, **options))
 
-    # A weights file that is none.
+    # A weights file that is not one.
     files = {**kinds.SAFETENSORS, "picture": kinds.content(kinds.png()), "video": kinds.content(kinds.mp4())}
     elsewhere = ("below-a-file",)
     for kind, maker in files.items():

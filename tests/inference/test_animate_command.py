@@ -181,7 +181,7 @@ def no_compile(monkeypatch):
         (["--config.frames=0:31"], "frames=0:31: .* has 30 frames"),
         (["--config.conditions=depth,pose"], "conditions=depth,pose: pose: expected depth, normal"),
         (["--config.weights=no_weights"], "no such checkpoint"),
-        ([f"--config.weights={PICTURES}"], "is no checkpoint"),
+        ([f"--config.weights={PICTURES}"], "is not a checkpoint"),
         (["--config.noise=no.npy"], "no.npy: no such file"),
         ([f"--config.noise={PICTURES / 'ref.png'}"], "ref.png: is a PNG"),
         (["--config.steps=1001"], "steps=1001: expected a whole number from 1 to 1,000"),

@@ -51,15 +51,15 @@ def per_device(tree):
 @pytest.mark.parametrize(("data", "fsdp"), [(1, 1), (4, 1), (1, 4), (2, 4)])
 def test_memory_of_a_device_is_what_arrays_on_it_take_and_what_xla_counts(config, network, data, fsdp):
     mesh = make_mesh(data, fsdp, jax.devices()[: data * fsdp])
-    told = scaling.estimate(config, network, REPORT, data, fsdp)
+    cost = scaling.estimate(config, network, REPORT, data, fsdp)
     state = abstract_state(network, make_optimizer(config.optimizer, config.steps), mesh, averaged=True)
     frozen = abstract_frozen(network, DTYPES[config.frozen_dtype], mesh)
     batch = abstract_batch(config, network.config, mesh)
-    assert (told.state, told.frozen, told.batch) == tuple(map(per_device, (state, frozen, batch)))
+    assert (cost.state, cost.frozen, cost.batch) == tuple(map(per_device, (state, frozen, batch)))
     program = jax.jit(lambda *_: 0, keep_unused=True).lower(state, frozen, batch).compile()
     counted = program.memory_analysis().argument_size_in_bytes
-    assert told.state + told.frozen + told.batch <= counted <= 1.02 * (told.state + told.frozen + told.batch)
-    assert told.memory == told.state + told.frozen + told.batch + told.temporaries
+    assert cost.state + cost.frozen + cost.batch <= counted <= 1.02 * (cost.state + cost.frozen + cost.batch)
+    assert cost.memory == cost.state + cost.frozen + cost.batch + cost.temporaries
 
 
 def test_temporaries_grow_with_the_samples_of_a_device(config, network):
@@ -76,15 +76,15 @@ def ring(pieces, devices, rounds):
 
 @pytest.mark.parametrize(("data", "fsdp"), [(1, 1), (8, 1), (1, 8), (2, 4), (4, 2)])
 def test_traffic_is_what_rings_of_devices_pass_on(config, network, data, fsdp):
-    told = scaling.estimate(config, network, REPORT, data, fsdp)
+    cost = scaling.estimate(config, network, REPORT, data, fsdp)
     gathered, scattered, everywhere = (one.payload for one in COLLECTIVES)
     reduced = scattered + everywhere
     sent = ring(gathered, fsdp, fsdp - 1) + ring(reduced, fsdp, fsdp - 1)  # all-gather, reduce-scatter within a group
     sent += 2 * ring(reduced / fsdp, data, data - 1)  # all-reduce of what a device keeps, among the groups
-    assert told.sent == pytest.approx(sent)
+    assert cost.sent == pytest.approx(sent)
     chip = scaling.CHIPS["v5e"]
     seconds = sent / chip.link / 2  # both ways around at once
-    assert told.communication_seconds(chip) == pytest.approx(seconds)
+    assert cost.communication_seconds(chip) == pytest.approx(seconds)
 
 
 def test_flops_are_the_useful_ones_the_recomputed_ones_and_the_encoders(config, network):
@@ -110,7 +110,7 @@ def test_reports_come_back_as_they_were(tmp_path):
     REPORT.save(tmp_path / "report.json")
     assert Report.load(tmp_path / "report.json") == REPORT
     (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(InputError, match=r"other\.json: is no report"):
+    with pytest.raises(InputError, match=r"other\.json: is not a report"):
         Report.load(tmp_path / "other.json")
     assert REPORT.memory.total == 1210
 

@@ -52,7 +52,7 @@ def compiled(config, tmp_path_factory):
     return done.stdout, report
 
 
-def test_a_step_compiles_for_a_slice_and_tells_memory_and_collectives(compiled):
+def test_a_step_compiles_for_a_slice_and_reports_memory_and_collectives(compiled):
     said, path = compiled
     assert "stage 1 on v5e:2x2, mesh data=2 fsdp=2, batch 8" in said
     assert "attention, level 0: 256 tokens, splash" in said
@@ -60,9 +60,9 @@ def test_a_step_compiles_for_a_slice_and_tells_memory_and_collectives(compiled):
     report = Report.load(path)
     assert report.mesh == (2, 2)
     network = load_initial(tiny_config("", data__image_size=(128, 128)), "tpu").network
-    told = scaling.estimate(tiny_config("", data__image_size=(128, 128)), network, report, 2, 2)
+    cost = scaling.estimate(tiny_config("", data__image_size=(128, 128)), network, report, 2, 2)
     # A chip pads small arrays to its tiles; none is repeated that the rules split.
-    assert told.state < report.memory.arguments
+    assert cost.state < report.memory.arguments
     assert report.memory.outputs - report.memory.aliased < 2**16  # the state is updated in its place
     assert report.memory.total < 2**30
     gathered = [one for one in report.collectives if one.kind == "all-gather" and one.group == 2]

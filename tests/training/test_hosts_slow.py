@@ -89,7 +89,7 @@ def test_other_processes_on_another_mesh_go_on(halfway, alone, command, tmp_path
     shutil.copytree(halfway, workdir)
     fields = (f"steps={STEPS}", f"mesh.data={data}", f"mesh.fsdp={fsdp}")
     outputs = finish(start_hosts(command(workdir, *fields), processes, devices))
-    assert "going on from step 2" in outputs[0]
+    assert "resuming from step 2" in outputs[0]
     np.testing.assert_allclose(losses(workdir), losses(alone), rtol=5e-5)
     assert_same_weights(workdir, alone, STEPS)
 
@@ -117,7 +117,7 @@ def test_a_killed_process_stops_the_other_and_a_restart_goes_on(halfway, command
     assert f"error: process {victim} of 2 (" in line
     assert ") died; process" in line
     outputs = finish(start_hosts(command(workdir, "steps=8", "mesh.data=4", "mesh.fsdp=2"), 2, 4))
-    assert "going on from step" in outputs[0]
+    assert "resuming from step" in outputs[0]
     assert len(losses(workdir)) == 8
 
 

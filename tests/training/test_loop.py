@@ -1,4 +1,4 @@
-"""Whole runs of a tiny model: what they leave, how they go on, how they stop."""
+"""Whole runs of a tiny model: what they leave, how they resume, how they stop."""
 
 import dataclasses
 import json
@@ -71,7 +71,7 @@ def test_a_run_leaves_what_the_contract_says(finished, dataset):
 def test_a_run_in_two_parts_equals_one_in_one(finished, dataset, one_step, tmp_path, capsys):
     train(tiny_config(dataset, steps=2), tmp_path)
     train(tiny_config(dataset, steps=STEPS), tmp_path)
-    assert "going on from step 2" in capsys.readouterr().out
+    assert "resuming from step 2" in capsys.readouterr().out
     assert losses(tmp_path) == losses(finished)
     ours, theirs = (from_components(load_for_inference(path)[1]) for path in (tmp_path, finished))
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
@@ -142,7 +142,7 @@ def test_a_disk_that_fills_up_keeps_the_last_good_checkpoint(dataset, one_step, 
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"2"}
 
 
-def test_a_damaged_checkpoint_is_told_and_the_one_before_taken(finished, dataset, one_step, tmp_path, capsys):
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_taken(finished, dataset, one_step, tmp_path, capsys):
     train(tiny_config(dataset, steps=STEPS), tmp_path)
     for path in (tmp_path / "checkpoints" / "4" / "params").rglob("*"):
         if path.is_file():
@@ -151,7 +151,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_taken(finished, dataset
     train(tiny_config(dataset, steps=STEPS), tmp_path)
     out = capsys.readouterr().out
     assert "checkpoints/4: cannot be read" in out
-    assert "going on from step 2" in out
+    assert "resuming from step 2" in out
     assert losses(tmp_path) == losses(finished)
 
 

@@ -98,7 +98,7 @@ def test_kill_9_at_random_moments_loses_nothing(config, whole, tmp_path):
         process.wait()
     status, output = finish(config, tmp_path, "steps=12", "checkpoint.every=1")
     assert status == 0, output
-    assert "going on from step" in output
+    assert "resuming from step" in output
     assert losses(tmp_path) == whole
 
 
@@ -113,7 +113,7 @@ def test_sigterm_saves_and_exits_0_with_a_line(config, whole, tmp_path):
     assert losses(tmp_path) == whole
 
 
-def test_a_disk_that_refuses_a_write_is_told_and_the_last_checkpoint_kept(config, whole, tmp_path):
+def test_a_disk_that_refuses_a_write_is_reported_and_the_last_checkpoint_kept(config, whole, tmp_path):
     assert finish(config, tmp_path, "steps=2")[0] == 0
 
     def limit():  # files larger than 100 kB fail as on a full disk
@@ -123,11 +123,11 @@ def test_a_disk_that_refuses_a_write_is_told_and_the_last_checkpoint_kept(config
     process = start(config, tmp_path, "steps=12", preexec_fn=limit)
     output, _ = process.communicate()
     assert process.returncode == 2, output
-    (told,) = [line for line in output.splitlines() if "error: " in line]
-    assert told.startswith("error: ")
+    (report,) = [line for line in output.splitlines() if "error: " in line]
+    assert report.startswith("error: ")
     assert "Traceback" not in output
-    assert "cannot be written (File too large)" in told
-    assert "last good checkpoint is of step 2" in told
+    assert "cannot be written (File too large)" in report
+    assert "last good checkpoint is of step 2" in report
     assert finish(config, tmp_path, "steps=12")[0] == 0
     assert losses(tmp_path) == whole
 

@@ -123,7 +123,7 @@ def test_a_missing_component_is_noticed(saved):
         (lambda config: "[]", "not the config"),
         (lambda config: json.dumps({"model_type": "clip"}), "not the config"),
         (lambda config: json.dumps({**config, "version": 99}), "version 99"),
-        (lambda config: json.dumps({**config, "components": None}), "components is no object"),
+        (lambda config: json.dumps({**config, "components": None}), "components is not an object"),
     ],
 )
 def test_configs_that_are_none(saved, change, word):
@@ -136,7 +136,7 @@ def test_configs_that_are_none(saved, change, word):
 def test_no_checkpoint(tmp_path):
     with pytest.raises(InputError, match="no such checkpoint directory"):
         load_checkpoint(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="is no checkpoint"):
+    with pytest.raises(InputError, match="is not a checkpoint"):
         load_checkpoint(tmp_path)
 
 

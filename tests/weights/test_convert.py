@@ -1,4 +1,4 @@
-"""Conversion: whole trees, Stable Diffusion in both layouts, what is wrong told all at once."""
+"""Conversion: whole trees, Stable Diffusion in both layouts, everything wrong reported at once."""
 
 import json
 import re
@@ -102,7 +102,7 @@ def test_old_vae_names_and_other_layouts_are_the_same_model(converted, tmp_path)
     assert hashes(tmp_path / "out") == hashes(converted)
 
 
-def test_everything_that_is_wrong_is_told_at_once(tree, tmp_path):
+def test_everything_that_is_wrong_is_reported_at_once(tree, tmp_path):
     broken = copy(tree, tmp_path / "broken")
     denoiser = golden_weights.state_dict("denoising_unet")
     del denoiser["conv_in.weight"], denoiser["time_embedding.linear_1.bias"]
@@ -166,7 +166,7 @@ def test_a_hostile_or_truncated_file_writes_nothing(tree, tmp_path):
     assert stays_absent(tmp_path / "out")
 
 
-def test_missing_files_are_told_at_once(tree, tmp_path):
+def test_missing_files_are_reported_at_once(tree, tmp_path):
     partial = copy(tree, tmp_path / "partial")
     for name in ("champ/motion_module.pth", "champ/guidance_encoder_depth.pth", "image_encoder/config.json"):
         (partial / name).unlink()
@@ -405,7 +405,7 @@ def test_sizes_that_do_not_go_together(tree, image_encoder, tmp_path):
 def test_wrong_file_in_place(tree, tmp_path):
     broken = copy(tree, tmp_path / "broken")
     shutil.copy(broken / "champ/denoising_unet.pth", broken / "champ/motion_module.pth")
-    with pytest.raises(InputError, match=r"motion_module\.pth: is no motion module"):
+    with pytest.raises(InputError, match=r"motion_module\.pth: is not a valid motion module"):
         convert(broken, tmp_path / "out", progress=False)
 
 

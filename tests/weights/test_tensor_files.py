@@ -146,7 +146,7 @@ def test_truncated(tmp_path, name, share):
         pass
 
 
-def test_entries_that_are_no_weights_are_told_apart(tmp_path):
+def test_entries_that_are_not_weights_are_kept_apart(tmp_path):
     """What trainers leave beside the tensors, and tensors of types that no network here has."""
     others = {
         "epoch": 4,

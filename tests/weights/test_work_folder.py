@@ -78,7 +78,7 @@ def test_stage_1_without_motion_modules_is_refused(tmp_path):
         run(tmp_path / "run", tmp_path / "out.mp4")
 
 
-def test_a_run_that_saved_nothing_is_told(stage2, tmp_path):
+def test_a_run_that_saved_nothing_is_reported(stage2, tmp_path):
     (tmp_path / CHECKPOINTS).mkdir()
     (tmp_path / MODEL).write_bytes((stage2[0] / MODEL).read_bytes())
     with pytest.raises(InputError, match="saved no checkpoint yet"):

@@ -20,10 +20,10 @@ class Feed:
     Attributes:
       stage: 1 or 2.
       workers: processes that read and decode.
-      samples_per_second: they give.
-      step_seconds: of a step of `batch` samples; None where no figure is known.
+      samples_per_second: The rate that they give.
+      step_seconds: The time of a step of `batch` samples; None where no figure is known.
       step_from: where `step_seconds` is from.
-      batch: samples of a step.
+      batch: The samples of a step.
     """
 
     stage: int
@@ -47,7 +47,7 @@ def run(
     Args:
       path: a dataset; None makes one of pictures of `size` x `size`.
       size: side of the pictures that are trained on.
-      frames: of stage 2's clip.
+      frames: The frames of stage 2's clip.
       workers: processes.
       seconds: each stage is timed for at least.
       steps: what `benchmarks.training` measured at this size, on this machine.

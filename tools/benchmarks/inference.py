@@ -33,7 +33,7 @@ def run(model: str, size: int, frames: int, settings: Settings, dtype: str, repe
       model: 'full' or 'toy'.
       size: side of the pictures.
       frames: length of the clip.
-      settings: of the run.
+      settings: The settings of the run.
       dtype: 'bfloat16' or 'float32'.
       repeats: counted runs of each piece.
     """

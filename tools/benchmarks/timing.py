@@ -1,4 +1,4 @@
-"""Synchronised medians, peak memory, and the table and JSON they go into."""
+"""Synchronized medians, peak memory, and the table and JSON they go into."""
 
 import dataclasses
 import json
@@ -75,7 +75,7 @@ def measure(
 
 
 def device_peak() -> int | None:
-    """Peak bytes in use on the first device since the process began; None where the backend does not tell (CPU)."""
+    """Peak bytes in use on the first device since the process began; None where the backend reports none (CPU)."""
     return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
 
 

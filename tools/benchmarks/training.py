@@ -36,7 +36,7 @@ def run(model: str, size: int, *, frames: int, dtype: str, remat: str, cached: b
     Args:
       model: 'full', Champ's sizes, or 'toy', those of configs/people/smoke.py.
       size: side of the pictures.
-      frames: of stage 2's clip.
+      frames: The frames of stage 2's clip.
       dtype: 'bfloat16' or 'float32', of the computation and the frozen parameters.
       remat: 'none', 'full', 'dots' or 'all_dots': what the backward pass recomputes.
       cached: take cached latents and embeddings: no VAE, no image encoder in the step.

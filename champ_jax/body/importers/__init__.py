@@ -20,7 +20,7 @@ from champ_jax.common.pickles import read_arrays
 
 READERS = (reference, phalp, wham, tram, gvhmr, prompthmr, amass)
 DEFAULT_FPS = 30.0
-# Rotations this far off are the rounding of another program and are mended; further ones are an error.
+# Rotations this far off are the rounding of another program and are corrected; further ones are an error.
 _MENDABLE = 0.1
 _RESULTS = (
     "motion.npz",
@@ -80,7 +80,7 @@ def import_motion(
         raise InputError(f"{path}: is an empty result; nobody was found in the video")
     known = ", ".join(reader.FORMAT for reader in READERS)
     hint = _hint(path) if kind == "folder" else ""
-    raise InputError(f"{path}: holds no motion that is known here ({known}, motion.npz){hint}")
+    raise InputError(f"{path}: holds no motion in a known format ({known}, motion.npz){hint}")
 
 
 def _hint(folder: Path) -> str:
@@ -122,7 +122,7 @@ def _motion(
     rotations = _to_smpl_joints(track.rotations, path)
     error = rotation_error(rotations)
     if ROTATION_TOLERANCE / 2 < np.max(error, initial=0.0) < _MENDABLE:
-        notes.append(f"rotations were up to {np.max(error):.2g} off being rotations; the nearest ones were taken")
+        notes.append(f"matrices were up to {np.max(error):.2g} away from rotations; the nearest ones were taken")
         rotations = nearest_rotation(rotations)
     pixels: np.ndarray | float | None
     if track.translation is None:
@@ -139,7 +139,7 @@ def _motion(
             pixels = source.default_focal(size)
             notes.append(f"the file has no focal length; {pixels:.1f} px is what {source.format} assumes")
         if pixels is None:
-            beside = " (no camera.npy lies beside it)" if source.format == tram.FORMAT else ""
+            beside = " (no camera.npy is beside it)" if source.format == tram.FORMAT else ""
             raise InputError(f"{path}: {source.format} does not say the focal length{beside}; give --focal=PX")
     rate = fps if fps is not None else source.fps
     if rate is None:

@@ -72,7 +72,7 @@ def _from_frames(files: Sequence[tuple[int, Path]]) -> Source:
     for number, path in files:
         data = read_arrays(path)
         if not _is_frame(data):
-            raise InputError(f"{path}: is no frame of {FORMAT}, it lacks smpls or cam_t")
+            raise InputError(f"{path}: is not a frame of {FORMAT}, it lacks smpls or cam_t")
         rotations, betas = _read_body(data["smpls"], str(path))
         if not len(rotations):
             continue

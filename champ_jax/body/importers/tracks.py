@@ -28,7 +28,7 @@ class Track:
       betas: (n, B) or (B,), B >= 1.
       translation: (n, 3) camera frame; None where the file has no camera.
       focal: px, a number or (n,); None where the file does not say.
-      world: for a file without a camera, (n, 3) positions in a world whose up is `up`.
+      world: (n, 3) positions, for a file without a camera, in a world whose up is `up`.
     """
 
     frames: np.ndarray
@@ -69,7 +69,7 @@ def axis_angles(source: Any, name: str, values: Any) -> np.ndarray:
     """Rotation vectors (n, 3 J) or (n, J, 3) -> (n, J, 3, 3)."""
     vectors = read_field(str(source), name, values, ROTATION_NUMBERS)
     if vectors.shape[1] % 3:
-        raise InputError(f"{source}: {name} has {vectors.shape[1]} numbers a frame, which are no rotation vectors")
+        raise InputError(f"{source}: {name} has {vectors.shape[1]} numbers a frame, which are not rotation vectors")
     return axis_angle_to_matrix(vectors.reshape(len(vectors), -1, 3))
 
 
@@ -85,7 +85,7 @@ def read_matrices(source: Any, name: str, values: Any, joints: int | None = None
         )
     matrices = read_field(str(source), name, values, Field(("frames", "*"), np.float64, ROTATION, reshape=True))
     if not matrices.shape[1] or matrices.shape[1] % 9:
-        raise InputError(f"{source}: {name} has {matrices.shape[1]} numbers a frame, which are no rotation matrices")
+        raise InputError(f"{source}: {name} has {matrices.shape[1]} numbers a frame, which are not rotation matrices")
     return matrices.reshape(len(matrices), -1, 3, 3)
 
 

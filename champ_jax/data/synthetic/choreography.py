@@ -22,7 +22,7 @@ class Motif:
 
     Attributes:
       actions: names in `ACTIONS` in order.
-      styles: of the actions.
+      styles: The styles of the actions.
       seconds: durations of the actions.
       heading: angle between the person's first direction and +z, radians.
     """

@@ -28,16 +28,16 @@ class Garment:
     Attributes:
       kind: one of `TOPS` or `BOTTOMS`.
       color: (3,) of the cloth.
-      second: (3,) of the pattern.
+      second: (3,) the pattern's color.
       accent: (3,) of logo and trimmings.
       pattern: one of `PATTERNS`.
-      period: of the pattern.
+      period: The period of the pattern.
       looseness: distance of the cloth from the skin.
       upper: height of the neckline or waistband.
       lower: height of the hem.
       sleeve: distance of the sleeves' ends from the body's middle; 0 for bottoms.
       logo: one of `LOGOS` on the front, or ''.
-      logo_radius: of both logos.
+      logo_radius: The radius of both logos.
       back: one of `LOGOS` on the back, or ''.
       back_color: (3,) of the back panel, mostly equal to `color`.
       flare: share by which a skirt is wider at its hem.
@@ -72,7 +72,7 @@ class Identity:
       top, bottom: clothes.
       shoes, sole, socks: (3,) colors in linear light.
       shoe_height, sock_height: canonical heights of their upper edges; none are worn if those lie below the body.
-      phase: of the cloth's folds, radians.
+      phase: The phase of the cloth's folds, radians.
     """
 
     betas: np.ndarray

@@ -33,9 +33,9 @@ class Settings:
     """The settings of a run. Together with them, a video's number determines every byte of it.
 
     Attributes:
-      seed: of all random numbers.
+      seed: The seed of all random numbers.
       size: (width, height) of the pictures, px.
-      frames: of each video.
+      frames: The number of frames of each video.
       extreme: whether shapes lie far from the mean.
       plain: whether all videos are in studios and all clothes without patterns, so that a small model can learn them.
       videos_per_identity: motions that each person performs.
@@ -88,7 +88,7 @@ class Take:
 
     Attributes:
       identity: the person.
-      motion: in camera space, with the bare body's key points.
+      motion: The motion in camera space, with the bare body's key points.
       camera, light, backdrop: the scene.
       shot: one of `SHOTS`.
       actions: names of the actions.

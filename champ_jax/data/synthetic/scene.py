@@ -113,7 +113,7 @@ class Backdrop:
       colors: (6, 3) in linear light; each kind uses some of them.
       numbers: (24,) in 0..1, which choose details; each kind uses some of them.
       wall: distance of the wall behind the origin, seen from the camera, meters.
-      yaw: of the wall, radians.
+      yaw: The yaw of the wall, radians.
     """
 
     kind: str

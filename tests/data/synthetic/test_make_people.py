@@ -192,7 +192,7 @@ def test_folders_of_something_else_are_refused(made, tmp_path):
         make_people(tmp_path / "broken", 1, SETTINGS)
 
 
-def test_too_small_a_disk_is_told_before_anything_is_drawn(tmp_path, monkeypatch):
+def test_too_small_a_disk_is_reported_before_anything_is_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(many_videos, "require_space", lambda path, size: _refuse(size))
     with pytest.raises(InputError, match="needs"):
         make_people(tmp_path / "out", 1000, Settings(size=(512, 512)))
