@@ -1,7 +1,7 @@
 """Trains Champ, or resumes a training: python -m champ_jax.train --config=configs/stage1.py --workdir=DIR
 
 The work folder gets config.json, metrics.jsonl, checkpoints/, samples/ and TensorBoard's event files. Run the same
-command again to go on from the newest checkpoint; SIGTERM saves one and ends the run with status 0. Started on many
+command again to resume from the newest checkpoint; SIGTERM saves one and ends the run with status 0. Started on many
 hosts at once it is one run (docs/launch.md).
 """
 

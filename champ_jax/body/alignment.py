@@ -82,7 +82,7 @@ def align(
 
     Args:
       driver: the motion to do. reference: the person of the reference picture; its first valid frame counts.
-      driver_body, reference_body: the bodies the two motions' betas belong to. Where the driver's body is not at hand,
+      driver_body, reference_body: the bodies the two motions' betas belong to. Where the driver's body is not given,
         bring the driver to the reference's with `champ_jax.body.motion.change_space` (its height is then the mean).
 
     Returns:

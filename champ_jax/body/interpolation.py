@@ -49,7 +49,7 @@ def resample(motion: Motion, fps: float) -> Motion:
     """The motion at another frame rate; a new frame is valid where the old frames around it are.
 
     Raises:
-      InputError: `fps` is no frame rate, or gives more frames than a motion may have.
+      InputError: `fps` is not a frame rate, or gives more frames than a motion may have.
     """
     FPS.check("fps", fps)
     count = int(np.floor((len(motion) - 1) / motion.fps * fps + 1e-6)) + 1

@@ -180,7 +180,8 @@ class Motion:
             frame, joint = np.argwhere(bad)[0]
             raise InputError(
                 f"{source}: frame {frame}, joint {joint}: the matrix is not a rotation, it is "
-                f"{error[frame, joint]:.3g} away from one (largest entry of |R^T R - 1|, 2 for a reflection); allowed is {ROTATION_TOLERANCE:g}"
+                f"{error[frame, joint]:.3g} away from one (largest entry of |R^T R - 1|, "
+                f"2 for a reflection); allowed is {ROTATION_TOLERANCE:g}"
             )
 
 

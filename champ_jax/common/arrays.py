@@ -1,7 +1,7 @@
 """Arrays from files that may come from strangers: .npy and .npz without pickles.
 
-Shapes and dtypes in a header are claims; they are compared with the bytes at hand before anything is allocated. Dtypes
-come from a short list: booleans, integers, floats and complex numbers of fixed sizes, and strings.
+Shapes and dtypes in a header are claims; they are compared with the bytes that follow before anything is allocated.
+Dtypes come from a short list: booleans, integers, floats and complex numbers of fixed sizes, and strings.
 """
 
 import bz2
@@ -134,7 +134,7 @@ def parse_dtype(text: Any) -> np.dtype:
 
 
 def count_elements(shape: tuple[int, ...], dtype: np.dtype, size: int) -> int:
-    """The number of elements of a shape, which is checked against the bytes at hand.
+    """The number of elements of a shape, which is checked against the bytes that follow.
 
     Raises:
       DamagedError: the shape is impossible, or its elements take more than `size` bytes (both numbers are given).
@@ -170,7 +170,7 @@ def read_npy_stream(stream: Stream, read_objects: Callable[[Stream], Any] | None
       read_objects: reads the pickle of an object array; None refuses these.
 
     Raises:
-      DamagedError: it is no .npy, is truncated, or holds what is not read.
+      DamagedError: it is not a .npy, is truncated, or holds what is not read.
     """
     if stream.read(6) != _NPY:
         raise DamagedError("is not a NumPy array (.npy)")

@@ -148,7 +148,7 @@ def load_config(source: str, default: Callable[[], ml_collections.ConfigDict]) -
         raise InputError("--config=: names no file")
     if path.endswith(".json"):
         return _load_record(path, default())
-    read_text(path)  # refuses what is no text file
+    read_text(path)  # refuses a file that is not text
     if not path.endswith(".py"):
         raise InputError(f"--config={path}: expected a Python file (.py) or the record of a run (.json)")
     try:

@@ -132,7 +132,7 @@ def read_text(path: str | os.PathLike, limit: int = MAX_JSON) -> str:
     """The content of a UTF-8 text file.
 
     Raises:
-      InputError: as `read_bytes`, or it is no text (what it is, is named).
+      InputError: as `read_bytes`, or it is not text (the message says what it is).
     """
     data = read_bytes(path, limit)
     try:
@@ -145,7 +145,7 @@ def read_json(path: str | os.PathLike, limit: int = MAX_JSON) -> Any:
     """The value in a JSON file.
 
     Raises:
-      InputError: as `read_text`, or it is no JSON (line and column are given), or nested too deeply.
+      InputError: as `read_text`, or it is not JSON (line and column are given), or nested too deeply.
     """
     text = read_text(path, limit)
     if not text.strip():
@@ -159,7 +159,7 @@ def parse_json(text: str, name: str) -> Any:
     """The value of JSON text; `name` says in a message where it comes from.
 
     Raises:
-      InputError: it is no JSON, nested too deeply, or holds a number of thousands of digits.
+      InputError: it is not JSON, nested too deeply, or holds a number of thousands of digits.
     """
     try:
         return json.loads(text)

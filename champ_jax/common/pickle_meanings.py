@@ -63,7 +63,7 @@ def read_pickle(
 ) -> Any:
     """The value of a pickle: numbers, text, bytes, plain containers and arrays.
 
-    Objects of chumpy that are no stored array are `Opaque`; classes that it names alone are `Global`.
+    Objects of chumpy that are not stored arrays are `Opaque`; classes that it names alone are `Global`.
 
     Args:
       stream: The stream, at its start; afterwards at its end.
@@ -188,7 +188,7 @@ class Meaning:
             return _chumpy_array(self.of(record.state))
         except (DamagedError, KeyError, TypeError, ValueError, IndexError):
             self._open = before
-            return Opaque("an object of chumpy that is no stored array")
+            return Opaque("an object of chumpy that is not a stored array")
 
     def call(self, function: Any, arguments: tuple[Any, ...]) -> Any:
         """The value of a call that is an argument of another one (torch._tensor._rebuild_from_type_v2)."""

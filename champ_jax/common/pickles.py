@@ -38,7 +38,7 @@ def read_arrays(path: str | os.PathLike) -> Any:
 
     Returns:
       What the file holds, with every array, sparse matrix and tensor as a NumPy array: of an .npz a dict. bfloat16
-      becomes float32. Objects of chumpy that are no stored array are `Opaque`.
+      becomes float32. Objects of chumpy that are not stored arrays are `Opaque`.
 
     Raises:
       InputError: no such file, a broken one, or one that names anything but arrays and plain containers.
@@ -82,6 +82,6 @@ def _read(path: str | os.PathLike, file: BinaryIO) -> Any:
 
 def _read_objects(stream: Stream) -> Any:
     value = to_arrays(read_pickle(stream, VOCABULARY))
-    # NumPy saves an object that is no array as an array of no dimensions.
+    # NumPy saves an object that is not an array as an array of no dimensions.
     is_boxed = isinstance(value, np.ndarray) and value.shape == () and value.dtype == object
     return value.item() if is_boxed else value

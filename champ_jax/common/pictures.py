@@ -37,8 +37,8 @@ def read_image(path: str | os.PathLike, mode: str = "RGB") -> np.ndarray:
     are scaled to 8. An embedded color profile is converted to sRGB.
 
     Raises:
-      InputError: the file is missing or no picture (what it is, is named), is broken, too large to decode, or holds
-        floating-point or 32-bit values, whose range is unknown.
+      InputError: the file is missing or not a picture (the message says what it is), is broken, too large to decode,
+        or holds floating-point or 32-bit values, whose range is unknown.
 
     Warns:
       UserWarning: the picture is HDR or its color profile cannot be converted, so its colors will be off.

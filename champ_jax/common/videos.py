@@ -37,8 +37,8 @@ def read_video(path: str | os.PathLike) -> Iterator[np.ndarray]:
     They are turned and mirrored as the video's display matrix says (phones record so).
 
     Raises:
-      InputError: the file is missing, holds no video (what it is, is named), its frames are too large to decode, or it
-        is damaged: the decoder finds an error, or fewer frames are there than its index lists (the frame is named).
+      InputError: the file is missing, holds no video (the message says what it is), its frames are too large to decode, or
+        it is damaged: the decoder finds an error, or fewer frames are there than its index lists (the frame is named).
 
     Warns:
       UserWarning: the video is HDR or of a wide gamut, or its pixels are not square, so frames will look off.
@@ -172,8 +172,8 @@ def _turn(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
 def _encoder_options() -> dict[str, str]:
     """What makes x264 give the same bits again.
 
-    Its macroblock tree for AVX-512 reads memory that nobody wrote when a row of macroblocks is no multiple of 8 (seen
-    in core 165), so processors that have AVX-512 take the code for AVX2.
+    Its macroblock tree for AVX-512 reads memory that nobody wrote when a row of macroblocks is not a multiple of 8
+    (seen in core 165), so processors that have AVX-512 take the code for AVX2.
     """
     options = {"threads": str(_THREADS)}
     if platform.machine() in ("x86_64", "AMD64"):

@@ -48,7 +48,7 @@ class MotionFolder:
         """
         Args:
           folder: holds a folder of pictures (PNG, JPEG or WebP) for every condition, and `mask` for semantic maps.
-            Anything in them that is no picture is ignored.
+            Anything in them that is not a picture is ignored.
           conditions: which ones to read.
           frames: 'a:b', a Python slice of the sorted frames; None takes all.
           picture_size: (width, height) of the picture to animate; frames of another aspect are fitted to its aspect.
@@ -92,7 +92,8 @@ class MotionFolder:
     def check(self) -> None:
         """Opens every picture that will be read, and looks whether the semantic maps are what Champ expects.
 
-        Masks, semantic maps and all that is no PNG file are decoded, one a thread; PNG files are checked by their sums.
+        Masks, semantic maps and other formats than PNG are decoded, one per thread; other PNG files are checked by
+        their checksums.
 
         Raises:
           InputError: names the first broken picture, or says that the masks leave nothing of any semantic map.

@@ -1,4 +1,4 @@
-"""Motion files to motion folders, many at once: the unit of work that processes or Beam workers share out."""
+"""Motion files to motion folders, many at once: the unit of work for processes or Beam workers."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -102,7 +102,7 @@ def make_batches(
       conditions: which ones to read.
       crop, resize, area, box_scale: how pictures become that size (`framing.Framing`).
       rows: rows of each batch that this process makes, in ascending order; None: all of them. A sample depends on its
-        number and the seed only, so processes that share out the rows make the batches that one process would.
+        number and the seed only, so processes that share the rows make the batches that one process would.
       workers: processes that read and decode; 0 uses threads of this process. A program with workers must guard its
         main module (`if __name__ == "__main__"`).
       read_ahead: batches that each worker makes ahead; 0 makes a batch when it is asked for (without workers).

@@ -121,7 +121,7 @@ _EVIDENCE = (
 )
 
 
-# Channels of the taps that LPIPS's linear layers read; SqueezeNet's file, which lies beside them, has other ones.
+# Channels of the taps that LPIPS's linear layers read; SqueezeNet's file, published beside them, has other ones.
 _LINEAR = re.compile(r"lin\d\.model\.1\.weight")
 _LINEAR_WIDTHS = {(64, 128, 256, 512, 512): "lpips_vgg", (64, 192, 384, 256, 256): "lpips_alex"}
 

@@ -50,7 +50,7 @@ class Video:
         return str(self.frames[index]) if self.frames else f"{self.path} frame {index}"
 
     def transparent_frame(self) -> Path | None:
-        """The first frame file with an alpha channel; raises InputError for a file that is no picture."""
+        """The first frame file with an alpha channel; raises InputError for a file that is not a picture."""
         return next((path for path in self.frames if has_alpha(path)), None)
 
 

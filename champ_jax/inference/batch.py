@@ -1,4 +1,4 @@
-"""The command: one animation, or those of a .jsonl file, shared out among processes."""
+"""The command: one animation, or those of a .jsonl file, divided among processes."""
 
 import copy
 import dataclasses

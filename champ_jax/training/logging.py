@@ -31,7 +31,7 @@ class Logs:
           workdir: the work folder.
           start: steps already taken.
           steps: The number of steps of the whole run.
-          every: steps between printed lines where stderr is no terminal.
+          every: steps between printed lines where stderr is not a terminal.
           silent: writes and prints nothing: for all processes of a run but the first.
         """
         self._silent = silent

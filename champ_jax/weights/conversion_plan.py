@@ -164,7 +164,7 @@ def make_plan(
         raise InputError(f"the tensors do not fit the model. {' | '.join(problems)}")
     notes = list(dict.fromkeys(note for part in planned if part.source for note in part.source.notes()))
     notes += [
-        f"{path}: passed over: not one of Champ's files, or not asked for"
+        f"{path}: passed over, not one of Champ's files or not asked for"
         for stem, path in tree.champ.items()
         if files.get(stem) is None
     ]

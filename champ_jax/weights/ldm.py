@@ -59,7 +59,7 @@ def other_part(key: str) -> str | None:
 
 
 def unet_names(keys: Iterable[str]) -> dict[str, str]:
-    """{diffusers' key: LDM's key without UNET_PREFIX} of a UNet's tensors; a key of no known kind stays as it is."""
+    """{diffusers' key: LDM's key without UNET_PREFIX} of a UNet's tensors; a key of an unknown kind stays as it is."""
     keys = list(keys)
     # Layers are numbered through, a level is its ResNets and one sampling layer: the first such one gives their number.
     level = min(
@@ -97,7 +97,7 @@ def _resnet_name(key: str) -> str:
 
 
 def vae_names(keys: Iterable[str]) -> dict[str, str]:
-    """{diffusers' key: LDM's key without VAE_PREFIX} of a VAE's tensors; a key of no known kind stays as it is."""
+    """{diffusers' key: LDM's key without VAE_PREFIX} of a VAE's tensors; a key of an unknown kind stays as it is."""
     keys = list(keys)
     levels = 1 + max(
         (int(match[1]) for key in keys if (match := re.match(r"decoder\.up\.(\d{1,4})\.", key))), default=0

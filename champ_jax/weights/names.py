@@ -97,7 +97,7 @@ def tensor_name(path: Path, flax_shape: tuple[int, ...]) -> TensorName:
 
 
 def tensor_names(tree: Mapping[Any, Any], prefix: Path = ()) -> dict[str, TensorName]:
-    """{key: TensorName} of a pure nested dict of arrays or ShapeDtypeStructs; `prefix` is no part of the keys."""
+    """{key: TensorName} of a pure nested dict of arrays or ShapeDtypeStructs; `prefix` is not part of the keys."""
     names = (tensor_name(path, tuple(leaf.shape)) for path, leaf in flatten(tree))
     return {name.key: dataclasses.replace(name, path=(*prefix, *name.path)) for name in names}
 

@@ -75,7 +75,7 @@ class Weights:
 
 
 def open_weights(path: str | os.PathLike) -> Weights:
-    """Finds weights and reads what they say of themselves, no arrays.
+    """Finds weights and reads their metadata, no arrays.
 
     Args:
       path: a converted checkpoint (tools/convert_weights.py), a training work folder (its newest checkpoint, averaged

@@ -116,7 +116,7 @@ def test_missing_file_and_other_files(tmp_path):
     with pytest.raises(InputError, match=r"text\.npz: (cannot be read|is text)"):
         Motion.load(tmp_path / "text.npz")
     np.savez(tmp_path / "objects.npz", rotations=np.array([{}], dtype=object))
-    with pytest.raises(InputError, match=r"objects\.npz: is no motion\.npz, it lacks betas"):
+    with pytest.raises(InputError, match=r"objects\.npz: is not a motion\.npz, it lacks betas"):
         Motion.load(tmp_path / "objects.npz")
 
 

@@ -246,8 +246,8 @@ def test_a_bad_config_file_is_one_line_that_names_it(tmp_path, capfd, text, word
         ('{"config": {"steps": [1, 2]}}', "steps=1,2: not a value of type int"),
         ('{"config": {"steps": {"x": 1}}}', "steps.x: no such field, did you mean steps?"),
         ('{"config": {"stepps": 1}}', "no such field, did you mean steps?"),
-        ('{"config": {"output": "a\\u0000b"}}', "output: holds a character that cannot stand in text"),
-        ('{"config": {"output": "a\\ud800b"}}', "output: holds a character that cannot stand in text"),
+        ('{"config": {"output": "a\\u0000b"}}', "output: holds a character that text cannot contain"),
+        ('{"config": {"output": "a\\ud800b"}}', "output: holds a character that text cannot contain"),
         ('{"config": {"steps": ' + "9" * 5000 + "}}", "is not JSON"),
     ],
 )

@@ -187,7 +187,7 @@ def test_fvd_of_recorded_videos(tmp_path, golden, network):
         assert found.count == recorded.count == 4
         assert np.abs(found.mean - recorded.mean).max() < 1e-4 * outputs["fvd_frames_gt"].std()
     assert results.distance("fvd") == pytest.approx(frechet_distance(*expected), rel=1e-4)
-    assert "v3: 10 frames hold no clip of 16" in results.remarks[0]
+    assert "v3: 10 frames are fewer than the 16 of a clip" in results.remarks[0]
 
 
 @pytest.mark.slow

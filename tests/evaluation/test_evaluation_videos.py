@@ -123,7 +123,7 @@ def test_frames_are_turned_upright(tmp_path):
 
 
 def test_names_with_digits_of_other_scripts_are_ordered(tmp_path):
-    """'²' is a digit and no number."""
+    """'²' is a digit but not a number."""
     frames(tmp_path / "ground_truth" / "a", 2)
     frames(tmp_path / "predictions" / "a", 2, "frame²²²_{}.png")
     pairs, _ = match(tmp_path)

@@ -339,7 +339,7 @@ LINES = {
     "not-json": ("anna.png", "is not JSON"),
     "number-of-5000-digits": ('{"output": "a.mp4", "seed": ' + "9" * 5000 + "}", "line 1"),
     "unknown-field": ('{"output": "a.mp4", "guidence_scale": 2}', "guidance_scale"),
-    "shared-field": ('{"output": "a.mp4", "weights": "x"}', "weights is one for all jobs"),
+    "shared-field": ('{"output": "a.mp4", "weights": "x"}', "weights is the same for all jobs"),
     "no-output": ('{"seed": 1}', "names no output"),
     "empty-output": ('{"output": ""}', "names no output"),
     "null-character": ('{"output": "a\\u0000.mp4"}', "job 1"),

@@ -241,7 +241,7 @@ def test_jobs_that_overwrite_each_other_or_set_shared_fields_fail(common, inputs
     (tmp_path / "jobs.jsonl").write_text("\n".join(map(json.dumps, jobs)))
     assert animate.main([*common, *inputs, f"--config.jobs={tmp_path / 'jobs.jsonl'}"]) == 2
     errors = capfd.readouterr().err
-    assert "weights is one for all jobs" in errors
+    assert "weights is the same for all jobs" in errors
     assert "steps=many: not a value of type int" in errors
     assert "line 3: names no output" in errors
 

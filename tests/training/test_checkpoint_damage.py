@@ -91,7 +91,7 @@ def test_a_run_goes_on_from_what_was_saved_whatever_bit_flips(run, tmp_path, cap
         assert progress["data"] == {"next": progress["step"]}
         assert store.steps() == list(range(1, progress["step"] + 1))
     assert 0 < steps.count(1) < len(steps)  # some bits matter, some do not
-    assert capsys.readouterr().out.count("taking the checkpoint before") == steps.count(1)
+    assert capsys.readouterr().out.count("trying the checkpoint before it") == steps.count(1)
 
 
 @pytest.mark.parametrize("place", ["checkpoints/2", "initial"])

@@ -189,7 +189,7 @@ def test_configs_that_cannot_work_are_named(dataset, tmp_path, fields, words):
 
 def test_a_folder_that_cannot_be_written_is_named(dataset, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"file/run: .*file is a file, no folder"):
+    with pytest.raises(InputError, match=r"file/run: .*file is a file, not a folder"):
         train(tiny_config(dataset), tmp_path / "file" / "run")
 
 
