@@ -37,8 +37,8 @@ def read_video(path: str | os.PathLike) -> Iterator[np.ndarray]:
     They are turned and mirrored as the video's display matrix says (phones record so).
 
     Raises:
-      InputError: the file is missing, holds no video (the message says what it is), its frames are too large to decode, or
-        it is damaged: the decoder finds an error, or fewer frames are there than its index lists (the frame is named).
+      InputError: the file is missing, holds no video (the message says what it is), its frames are too large to decode,
+        or it is damaged: the decoder finds an error, or fewer frames than its index lists (the frame is named).
 
     Warns:
       UserWarning: the video is HDR or of a wide gamut, or its pixels are not square, so frames will look off.

@@ -27,9 +27,9 @@ def call(**changes) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"vertices": CORNERS}, r"vertices have shape \(6, 3\); want \(frames, vertices, 3\)"),
+        ({"vertices": CORNERS}, r"vertices have shape \(6, 3\); expected \(frames, vertices, 3\)"),
         ({"vertices": np.zeros((0, 6, 3))}, "the sequence has no frames"),
-        ({"vertices": np.zeros((2, 5, 3))}, r"vertices have shape \(2, 5, 3\); want \(frames, 6, 3\)"),
+        ({"vertices": np.zeros((2, 5, 3))}, r"vertices have shape \(2, 5, 3\); expected \(frames, 6, 3\)"),
         ({"vertices": np.stack([CORNERS, CORNERS * np.nan])}, "frame 1: vertices are not finite"),
         ({"vertices": np.stack([CORNERS, -CORNERS])}, "frame 1: the body is behind the camera"),
         ({"vertices": (CORNERS - [[0, 0, 0], [0, 0, 3], *[[0, 0, 0]] * 4])[None]}, "frame 0: the body passes through"),
