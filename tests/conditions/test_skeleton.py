@@ -141,8 +141,8 @@ def test_nobody_is_black():
 @pytest.mark.parametrize(
     ("keypoints", "size", "message"),
     [
-        (np.zeros((1, 133, 3)), [8, 8], r"shape \(1, 133, 3\): want \(people, 134, 3\)"),
-        (np.zeros((134, 3)), [8, 8], "want"),
+        (np.zeros((1, 133, 3)), [8, 8], r"shape \(1, 133, 3\): expected \(people, 134, 3\)"),
+        (np.zeros((134, 3)), [8, 8], "expected"),
         (np.zeros((1, 134, 3)), [0, 8], "positive"),
         (np.full((1, 134, 3), np.nan), [8, 8], "point 0 of person 0 is not finite"),
     ],
