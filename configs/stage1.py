@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
     config.data.image_size = (768, 768)  # width, height
     config.data.margin = 30  # frames between reference and target
     config.data.crop = "random"
-    config.data.area = (0.9, 1.0)  # of the picture
+    config.data.area = (0.9, 1.0)  # share of the picture
 
     config.loss.noise_offset = 0.05
     config.loss.snr_gamma = 5.0

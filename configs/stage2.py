@@ -34,7 +34,7 @@ def get_config() -> ConfigDict:
     config.data.frames = 24
     config.data.stride = 4
     config.data.crop = "random"
-    config.data.area = (0.9, 1.0)  # of the picture
+    config.data.area = (0.9, 1.0)  # share of the picture
 
     config.loss.noise_offset = 0.05
     config.loss.snr_gamma = 5.0

@@ -29,9 +29,9 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--output", type=Path, required=True, help="the aligned motion.npz")
     parser.add_argument("--body", type=Path, help="the reference's body file (default: the open body)")
     parser.add_argument("--motion_body", type=Path, help="the driver's body file, if it is another")
-    parser.add_argument("--camera", choices=CAMERAS, default="reference", help="whose camera looks on")
+    parser.add_argument("--camera", choices=CAMERAS, default="reference", help="the camera of the result")
     parser.add_argument(
-        "--scale", default="height", help="of the driver's path: 'height' or a number; 0 stays in place"
+        "--scale", default="height", help="scale of the driver's path: 'height' or a number; 0 stays in place"
     )
     parser.add_argument("--no_ground_contact", action="store_true", help="keep the pelvis's height, not the feet's")
     parser.add_argument("--depth", choices=DEPTHS, default="apparent", help="how distances to the camera are taken")
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--turn", type=ANGLE, default=0.0, help="degrees to turn the motion about the vertical")
     parser.add_argument("--tilt", type=ANGLE, default=0.0, help="degrees to look down on it")
     parser.add_argument(
-        "--fit", choices=FITS, default="crop", help="for camera=driver: how its picture gets the aspect"
+        "--fit", choices=FITS, default="crop", help="with --camera=driver: how its picture gets the aspect"
     )
     parser.add_argument("--mirror", action="store_true", help="swap left and right first")
     parser.add_argument("--fill_gaps", type=GAP, default=0, metavar="N", help="fill gaps of at most N frames")

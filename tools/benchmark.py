@@ -26,7 +26,7 @@ from champ_jax.common.ranges import Choice, Integer, Items, Number
 SUBJECTS = ("inference", "conditions", "people", "training", "data")
 # Sides of the toy's pictures.
 SIDES = {"inference": 128, "conditions": 128, "people": 128, "training": 64, "data": 64}
-SECONDS = 10.0  # that the data pipelines are timed for, each
+SECONDS = 10.0  # time for which each data pipeline is measured
 
 
 def main(argv: Sequence[str]) -> None:
@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--data", default=None, help="data: a dataset; one is made if none is named")
     parser.add_argument("--workers", type=counts, default=os.cpu_count(), help="data: processes (%(default)s)")
     parser.add_argument(
-        "--backend", type=Choice("jax", "pyrender"), default="jax", help="of the conditions: jax or pyrender"
+        "--backend", type=Choice("jax", "pyrender"), default="jax", help="what draws the conditions: jax or pyrender"
     )
     parser.add_argument("--repeats", type=counts, default=5)
     parser.add_argument("--output", default=None, help="a JSON file for settings, machine and rows")

@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--runner_options", default="", help="Beam's pipeline options, separated by spaces")
     cache = parser.add_argument_group("latent cache")
     cache.add_argument("--cache_latents", action="store_true", help="compute the cache for all frames that lack it")
-    cache.add_argument("--weights", help="with the VAE and the image encoder: a converted checkpoint or a work folder")
+    cache.add_argument("--weights", help="the VAE and the image encoder: a converted checkpoint or a work folder")
     cache.add_argument("--size", default="512x512", help="WIDTHxHEIGHT of the training (%(default)s)")
     cache.add_argument("--crop", default="center", help="center or none (%(default)s)")
     cache.add_argument("--resize", default="cover", help="cover, pad or stretch (%(default)s)")

@@ -25,7 +25,7 @@ from champ_jax.common.cli import parse_config, run
 from champ_jax.common.errors import InputError
 from champ_jax.common.ranges import Choice
 
-UTILIZATION = 0.4  # of the peak, assumed in the table of step times
+UTILIZATION = 0.4  # share of the peak, assumed in the table of step times
 # What libtpu needs where there is no TPU.
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",

@@ -28,7 +28,9 @@ def main(argv: Sequence[str]) -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--source", required=True, help="pretrained_models tree, Stable Diffusion folder or file")
     parser.add_argument("--output", required=True, help="checkpoint directory to write or replace")
-    parser.add_argument("--dtype", default="float32", help="of the arrays written: float32 (lossless) or bfloat16")
+    parser.add_argument(
+        "--dtype", default="float32", help="dtype of the arrays written: float32 (lossless) or bfloat16"
+    )
     parser.add_argument("--vae", help="folder or file of the VAE, if not the source's")
     parser.add_argument("--image_encoder", help="folder of the image encoder, if not the source's")
     parser.add_argument(
@@ -40,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--partial", action="store_true", help="initialize (or take from Stable Diffusion) what champ/ lacks"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the initialization")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the initialization")
     arguments = parser.parse_args(argv)
     ignore_orphaned_writes()
     if evaluation_weights.find_published(arguments.source):

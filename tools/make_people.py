@@ -25,12 +25,16 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--count", type=int, required=True, help="number of videos, of both parts together")
     parser.add_argument("--seed", type=int, default=default.seed, help="(%(default)s)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (%(default)s)")
-    parser.add_argument("--size", default="x".join(map(str, default.size)), help="of the pictures (%(default)s)")
-    parser.add_argument("--frames", type=int, default=default.frames, help="of each video, 24 a second (%(default)s)")
+    parser.add_argument("--size", default="x".join(map(str, default.size)), help="size of the pictures (%(default)s)")
+    parser.add_argument(
+        "--frames", type=int, default=default.frames, help="frames of each video, 24 a second (%(default)s)"
+    )
     parser.add_argument("--extreme", action="store_true", help="tall or small, heavy or lean: far from the mean")
     parser.add_argument("--plain", action="store_true", help="studios and clothes of one color: easy to learn")
     parser.add_argument("--videos_per_identity", type=int, default=1, help="motions of each person (%(default)s)")
-    parser.add_argument("--test_share", type=float, default=default.test_share, help="of the videos (%(default)s)")
+    parser.add_argument(
+        "--test_share", type=float, default=default.test_share, help="share of the videos for testing (%(default)s)"
+    )
     options = parser.parse_args(argv)
     settings = Settings(
         seed=options.seed,

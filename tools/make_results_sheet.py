@@ -28,9 +28,11 @@ def main(argv: Sequence[str]) -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--held_out", required=True, help="folder of the true videos")
     parser.add_argument("--predictions", required=True, help="folders of VIDEO/NNNN.png")
-    parser.add_argument("--names", required=True, help="of the videos, separated by commas")
+    parser.add_argument("--names", required=True, help="names of the videos, separated by commas")
     frames = Integer(minimum=1, maximum=100)
-    parser.add_argument("--frames", type=frames, default=5, help="of each video, evenly spread (%(default)s)")
+    parser.add_argument(
+        "--frames", type=frames, default=5, help="frames drawn of each video, evenly spread (%(default)s)"
+    )
     parser.add_argument("--output", required=True, help="the .png")
     options = parser.parse_args(argv)
     folders, names = [Path(folder) for folder in options.predictions.split(",")], options.names.split(",")

@@ -24,7 +24,7 @@ _PERSON = folder_of("a packed person", r"reference\.png|motion\.npz|truth\.mp4")
 def main(argv: Sequence[str]) -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--source", required=True, help="folder of videos that tools/make_people.py made")
-    parser.add_argument("--names", required=True, help="of the videos to pack, separated by commas")
+    parser.add_argument("--names", required=True, help="names of the videos to pack, separated by commas")
     parser.add_argument("--output", required=True, help="folder for the people")
     options = parser.parse_args(argv)
     videos, names = {video.name: video for video in find_people(options.source)}, options.names.split(",")

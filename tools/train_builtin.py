@@ -22,9 +22,11 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 def main(argv: Sequence[str]) -> int:
     parser = Parser(description=__doc__)
     parser.add_argument("--output", default="work/builtin", help="folder for everything (%(default)s)")
-    parser.add_argument("--variant", default="cpu", choices=list(recipe.VARIANTS), help="how much (%(default)s)")
     parser.add_argument(
-        "--seed", type=Integer(minimum=0), default=0, help="of the people and the trainings (%(default)s)"
+        "--variant", default="cpu", choices=list(recipe.VARIANTS), help="amount of data and training (%(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=Integer(minimum=0), default=0, help="seed of the people and the trainings (%(default)s)"
     )
     parser.add_argument(
         "--minutes", type=Number(above=0, maximum=1e6), help="stop after so many; the same command resumes"

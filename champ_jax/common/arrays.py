@@ -115,7 +115,7 @@ class Stream:
         return array.reshape(shape, order=order)
 
     def read_rest(self) -> None:
-        """Reads what is left and one byte more, for a zip archive checks its sums at the end of an entry."""
+        """Reads what is left and one byte more, because a zip archive checks its checksums at the end of an entry."""
         while self.left:
             self.read(min(_CHUNK, self.left))
         self._file.read(1)

@@ -29,7 +29,7 @@ from champ_jax.common.heartbeat import PeerMonitor, accept_peers, connect_to_fir
 from champ_jax.common.ranges import check_config
 
 _HOST_PORT = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\s]+):(?P<port>\d{1,5})")
-JOIN_SECONDS = 300  # within which all processes must have come
+JOIN_SECONDS = 300  # time within which all processes must have come
 _MESSAGE_BYTES = 1024
 # The processes that end first wait for the others without a limit; the monitor notices a death among them.
 _SHUTDOWN_SECONDS = 30 * 24 * 3600
@@ -165,7 +165,7 @@ def _read_number(*names: str) -> int | None:
 
 @contextlib.contextmanager
 def join_cluster(settings: ml_collections.ConfigDict, *, preemption: bool = False) -> Iterator[None]:
-    """For commands: makes this process one of a run's, before anything else is asked of JAX.
+    """For commands: makes this process one of a run's, before JAX is used for anything else.
 
     When one of several processes dies or stops with an error, the others print which one and why and exit with 1: at
     once if the process died, after `settings.timeout` seconds if it, its host or its network stopped. An error of this
@@ -286,7 +286,7 @@ def _in_brackets(host: str) -> str:
 
 
 def _likely_addresses(place: ClusterProcess) -> list[str]:
-    """Where others may reach this host, the likeliest first."""
+    """Addresses at which others may reach this host, the likeliest first."""
     hosts = [place.coordinator.rpartition(":")[0].strip("[]")]
     with contextlib.suppress(OSError):
         hosts.append(socket.gethostbyname(socket.gethostname()))

@@ -18,9 +18,9 @@ from typing import Any
 
 from champ_jax.common.errors import InputError
 
-HEARTBEAT_SECONDS = 5.0  # between two heartbeats
-FAREWELL_SECONDS = 2.0  # that the others have to read why this process ends
-GREETING_SECONDS = 5.0  # within which a connection must show that it is one of the run's
+HEARTBEAT_SECONDS = 5.0  # time between two heartbeats
+FAREWELL_SECONDS = 2.0  # time that the others have to read why this process ends
+GREETING_SECONDS = 5.0  # time within which a connection must show that it is one of the run's
 _GREETING_BYTES = 16  # the run's token and the number of the process, 8 bytes each
 
 

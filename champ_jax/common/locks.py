@@ -27,7 +27,7 @@ _HELD = (errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN)
 
 @contextlib.contextmanager
 def hold(*paths: str | os.PathLike) -> Iterator[None]:
-    """Locks output files and folders that are replaced whole; the lock files lie hidden beside them meanwhile.
+    """Locks output files and folders that are replaced whole; hidden lock files are beside them meanwhile.
 
     Raises:
       InputError: another run holds one (its process and host are named), or the place cannot be written.

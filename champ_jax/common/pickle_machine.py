@@ -194,7 +194,7 @@ class Machine:
 
     def _recall(self, index: int) -> None:
         if index not in self._memo:
-            raise DamagedError("is a damaged pickle (something not yet there is asked for)")
+            raise DamagedError("is a damaged pickle (it refers to something that it has not stored)")
         self._push(self._memo[index])
 
     def _persistent(self, value: Any) -> None:

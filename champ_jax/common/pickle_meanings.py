@@ -18,8 +18,8 @@ from champ_jax.common.pickle_machine import Global, Items, Machine, Pairs, Recor
 MAX_DENSE = 2**24
 """Elements of the largest sparse matrix that is written out."""
 
-_MAX_DEPTH = 64  # of containers in containers
-_SHARED = 2**20  # elements that values which are named repeatedly may amount to, beside 8 a byte of the file
+_MAX_DEPTH = 64  # levels of nested containers
+_SHARED = 2**20  # elements that values which are named repeatedly may amount to, besides 8 for each byte of the file
 _OBJECTS = "objects"  # in place of a dtype
 _OBJECT_FLAGS = 63  # NumPy's, of a dtype that holds references to objects
 

@@ -28,7 +28,7 @@ MIN_FPS, MAX_FPS = 0.001, 1000.0
 _BYTES_PER_PIXEL = 64  # at most, of the frames that a decoder keeps
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # ITU-T H.273
 _WIDE_PRIMARIES = {9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}
-_THREADS = 4  # of the encoder: the bits depend on the number, so it is not the machine's
+_THREADS = 4  # of the encoder, fixed because its output depends on their number
 
 
 def read_video(path: str | os.PathLike) -> Iterator[np.ndarray]:
@@ -170,7 +170,7 @@ def _turn(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
 
 @functools.cache
 def _encoder_options() -> dict[str, str]:
-    """What makes x264 give the same bits again.
+    """Options with which x264 gives the same bits again.
 
     Its macroblock tree for AVX-512 reads memory that nobody wrote when a row of macroblocks is not a multiple of 8
     (seen in core 165), so processors that have AVX-512 take the code for AVX2.

@@ -93,7 +93,7 @@ def main(argv: Sequence[str]) -> int:
     side, workers, seconds = Integer(minimum=16, maximum=8192), Integer(minimum=0, maximum=1024), Number(above=0)
     parser.add_argument("--size", type=side, default=512, help="side of the pictures (%(default)s)")
     parser.add_argument("--workers", type=workers, default=os.cpu_count(), help="processes (%(default)s)")
-    parser.add_argument("--seconds", type=seconds, default=10.0, help="for each stage (%(default)s)")
+    parser.add_argument("--seconds", type=seconds, default=10.0, help="seconds to measure each stage (%(default)s)")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         path = options.data

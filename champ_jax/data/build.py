@@ -49,7 +49,7 @@ _LARGEST_PART = 512 << 20  # bytes; TFDS holds a part in memory
 _SMALLEST_PART = 16 << 20
 _SPREAD = 4  # parts for each worker, so that no worker waits long for the last one
 _MOST_WORKERS = 1024
-_MEMORY_OF_PART = 3  # times its bytes: the files, TFDS's records, the shard that it writes
+_MEMORY_OF_PART = 3  # multiple of its bytes: the files, TFDS's records, the shard that it writes
 
 
 def build_dataset(

@@ -12,7 +12,7 @@ from champ_jax.evaluation.resize import bicubic
 
 LENGTH = resnet3d.LENGTH
 
-_MEAN_COLOR = (114.7748, 107.7354, 99.4750)  # of Kinetics, RGB, as the 3D ResNet was trained with
+_MEAN_COLOR = (114.7748, 107.7354, 99.4750)  # mean of Kinetics, RGB, as the 3D ResNet was trained with
 
 
 @jax.jit

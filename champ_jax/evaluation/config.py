@@ -31,7 +31,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.missing = "refuse"  # or 'skip': videos without a prediction
     config.lengths = "strict"  # or 'shortest': compare the frames both sides have
     config.worst_frames = 8  # on the page of the worst frames; 0 for no page
-    config.resamples = 1000  # of the bootstrap over videos; 0 for no intervals
+    config.resamples = 1000  # resamples of the bootstrap over videos; 0 for no intervals
     config.published = ml_collections.config_dict.placeholder(str)  # others' table to print: tiktok, unseen, ...
     config.distributed = distributed.defaults()  # several hosts: each measures its share of the videos
     return config

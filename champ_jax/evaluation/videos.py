@@ -13,7 +13,7 @@ from champ_jax.common.files import find_type, reason
 from champ_jax.common.pictures import has_alpha, list_images, read_image
 from champ_jax.common.videos import VIDEO_SUFFIXES, read_video
 
-# Where a training or motion folder keeps its frames, beside conditions.
+# Where a training or motion folder keeps its frames, next to the conditions.
 _FRAMES_FOLDER = "images"
 
 

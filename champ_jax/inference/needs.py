@@ -1,7 +1,7 @@
-"""What a run will need of memory, from its sizes alone, compared with what there is before anything is loaded.
+"""Compares the memory that a run will need, by its sizes alone, with what is available, before anything is loaded.
 
 The figures are lower bounds: of each program only the arrays that must be alive together at its widest layer. A run
-that needs more than there is would be killed by the system, or fail on its device after minutes of compilation.
+that needs more than is available would be killed by the system, or fail on its device after minutes of compilation.
 """
 
 import dataclasses
@@ -86,7 +86,7 @@ def estimate(
 
 
 def require(needs: Needs, devices: Sequence[jax.Device], size: tuple[int, int]) -> None:
-    """Raises InputError, with what is needed and what there is, if a run cannot fit in memory."""
+    """Raises InputError, with both numbers, if a run cannot fit in memory."""
     subject = f"a video of {size[0]}x{size[1]}"
     remedy = f"the most goes into {needs.stage}: choose a smaller size, or less at once"
     limit = None if devices[0].platform == "cpu" else _device_memory(devices[0])

@@ -22,11 +22,11 @@ from champ_jax.inference.result import Animation
 from champ_jax.inference.settings import MAX_SIDE, Settings
 from champ_jax.inference.stages import to_bytes
 
-PANEL_HEIGHT = 512  # of the side-by-side video at most
+PANEL_HEIGHT = 512  # largest height of the side-by-side video
 
 
 class OutputWriter:
-    """The outputs of one animation. They are written beside their places, and take them when the block ends well.
+    """The outputs of one animation. They are written beside their places, and renamed to them when the block succeeds.
 
     A run that is killed while the files take their places leaves no record, so that it never passes for finished.
     """

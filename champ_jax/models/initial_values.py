@@ -24,7 +24,7 @@ _ZERO = re.compile(
     r"|^vae\..*\.(conv2|to_out)\.kernel$"
 )
 
-_LOG_VARIANCE = -6.0  # of latents of an autoencoder that is not trained yet
+_LOG_VARIANCE = -6.0  # log-variance of the latents of an untrained autoencoder
 
 
 def initialized(module: Module, seed: int = 0, prefix: str = "") -> Module:

@@ -24,7 +24,7 @@ from champ_jax.models.schema import (
     require_supported,
 )
 
-EPSILON = 1e-6  # of every GroupNorm
+EPSILON = 1e-6  # epsilon of every GroupNorm
 
 
 _RULES = {

@@ -48,9 +48,9 @@ CHIPS = {
     "v6e": Chip(32 * GIB, 918e12, 3200e9 / 8 / 4),  # 3200 Gbit/s over 4 ports
 }
 
-USABLE = 0.95  # of the memory; the rest is for the program and the runtime
+USABLE = 0.95  # share of the memory; the rest is for the program and the runtime
 
-# Recomputing the blocks of the trained path costs a forward pass more: a fourth beside forward and two backward.
+# Recomputing the blocks of the trained path costs one more forward pass, besides one forward and two backward.
 RECOMPUTE = 4 / 3
 
 

@@ -66,7 +66,7 @@ def make_batches(config: ConfigDict, path: str, mesh: Mesh, **changes: Any) -> B
 def own_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
     """The rows of a global batch that lie on this process's devices, ascending.
 
-    On a TPU slice they need not follow each other: the mesh follows the wires.
+    On a TPU slice they need not be consecutive: the mesh follows the physical links.
     """
     places = NamedSharding(mesh, BATCH).addressable_devices_indices_map((batch_size,))
     return np.sort(np.concatenate([np.arange(batch_size)[index] for index in places.values()]))

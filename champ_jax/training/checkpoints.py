@@ -1,7 +1,7 @@
 """Writes the states of a run into its work folder, and restores them; `champ_jax.weights.work_folder` shows its layout.
 
 Orbax writes a folder beside its place and renames it: a checkpoint that a kill cut short is not seen again. Digests of
-all arrays lie beside them; a state is taken up only if it is, bit for bit, the one that was saved.
+all arrays are stored beside them; a state is restored only if it is, bit for bit, the one that was saved.
 """
 
 import concurrent.futures

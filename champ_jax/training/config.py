@@ -74,15 +74,15 @@ def default_config() -> ConfigDict:
     config.optimizer.clip_norm = 1.0  # 0: no clipping
     config.optimizer.warmup = 1  # steps
     config.optimizer.schedule = "constant"  # 'cosine', 'linear'
-    config.optimizer.final_fraction = 0.0  # of the learning rate, at the end of 'cosine' and 'linear'
+    config.optimizer.final_fraction = 0.0  # share of the learning rate left at the end of 'cosine' and 'linear'
     config.optimizer.accumulate = 1  # pieces a batch goes through the networks in
     config.optimizer.unroll = "auto"  # 'unroll' or 'scan' the pieces; 'auto' unrolls on CPU
 
     config.average = ConfigDict()
-    config.average.decay = 0.0  # of the parameters' moving average; 0: none
+    config.average.decay = 0.0  # decay of the parameters' moving average; 0: none
 
-    config.dtype = "bfloat16"  # of the computation; trained parameters are float32
-    config.frozen_dtype = "bfloat16"  # of the parameters that are not trained
+    config.dtype = "bfloat16"  # dtype of the computation; trained parameters are float32
+    config.frozen_dtype = "bfloat16"  # dtype of the parameters that are not trained
     config.remat = "full"  # 'none', 'full', 'dots', 'all_dots': what the backward pass recomputes
     config.attention = "auto"  # the kernels recommended for the platform, or 'xla'
     config.fast_compile = False  # on CPU: half the compile time for twice the step's

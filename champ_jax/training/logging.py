@@ -100,7 +100,7 @@ class Logs:
 
 class _Events:
     """An event file for TensorBoard, written at once: tensorboardX's own writer has a thread for it, and where that one
-    cannot write, the run waits for ever."""
+    cannot write, the run waits forever."""
 
     def __init__(self, folder: Path, start: int):
         """Opens FOLDER/events.out.tfevents.*; steps after `start` of earlier files are hidden."""

@@ -44,7 +44,7 @@ from champ_jax.weights.flat import Flat, cast
 _FIXED = ("stage", "trainable", "seed", "conditions", "model", "schedule", "optimizer.name", "data.batch_size")
 
 _NAME = 256  # bytes of a sample's name at most, where processes exchange them
-SCALING_BATCHES = 32  # that the latents' variance is measured on
+SCALING_BATCHES = 32  # batches that the latents' variance is measured on
 
 
 def train(config: ConfigDict, workdir: str | Path) -> None:

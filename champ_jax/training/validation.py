@@ -36,7 +36,7 @@ from champ_jax.training.parameters import Network
 from champ_jax.training.step import fast_compiler_options
 from champ_jax.weights.flat import Flat
 
-_SEED = 2**31  # of the set and of its noise, separate from the seeds of runs
+_SEED = 2**31  # seed of the set and of its noise, separate from the seeds of runs
 
 
 @dataclasses.dataclass(frozen=True)

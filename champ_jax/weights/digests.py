@@ -53,7 +53,7 @@ def digest_of_piece(piece: np.ndarray, start: tuple[int, ...], shape: tuple[int,
 
 
 def to_hex(value: int) -> str:
-    """A digest as it is written down."""
+    """A digest in its written form."""
     return f"{value:016x}"
 
 

@@ -74,7 +74,7 @@ def _export(
 ) -> dict[str, dict[str, int]]:
     """Writes the components of `sizes`, {name: parameters}, that `load` gives by name."""
     try:
-        import torch  # noqa: F401, asked for before the work begins
+        import torch  # noqa: F401, imported before the work begins
     except ImportError:
         raise InputError(
             f"{output}: writing PyTorch's .pth and .bin files needs PyTorch; pip install 'champ_jax[convert]'"

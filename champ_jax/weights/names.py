@@ -2,7 +2,7 @@
 
 A parameter is known by its path in the Flax state, for example ('down_blocks', 0, 'resnets', 1, 'conv1', 'kernel').
 PyTorch's key is the path joined by dots, after `_SPELLINGS`; its shape is the parameter's, after the moves of a kernel
-(the last `_SPELLINGS` entry and `_axes` say all there is to it). What older writers spelled differently is brought to
+(the last `_SPELLINGS` entry and `_axes` define them). What older writers spelled differently is brought to
 that key by `canonical` before anything else sees it.
 """
 

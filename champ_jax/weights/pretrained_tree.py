@@ -15,7 +15,7 @@ _SD = "stable-diffusion-v1-5"
 _DIFFUSERS = ("diffusion_pytorch_model", "diffusion_pytorch_model.fp16")
 _TRANSFORMERS = ("model", "pytorch_model", "model.fp16", "pytorch_model.fp16")
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
-_MOST_ENTRIES = 1000  # of a folder that are looked at to say what it is
+_MOST_ENTRIES = 1000  # entries of a folder that are examined to describe it
 
 
 @dataclasses.dataclass(frozen=True)

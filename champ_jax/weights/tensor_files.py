@@ -24,7 +24,7 @@ from champ_jax.common.pickle_machine import RefusedError
 from champ_jax.common.pickle_meanings import Opaque
 from champ_jax.common.torch_files import Tensor, read_torch
 
-# Objects without arrays that PyTorch Lightning leaves beside the tensors (Stable Diffusion's own .ckpt has one); they
+# Objects without arrays that PyTorch Lightning stores next to the tensors (Stable Diffusion's own .ckpt has one); they
 # are replaced by an empty object, their code is neither imported nor run.
 _HARMLESS = ("pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",)
 
@@ -55,7 +55,7 @@ class TensorFile:
       path: The file.
       tensors: {key: TensorInfo}, keys as in the file less a wrapping `state_dict` and the prefix `module.`.
       others: {key: what it is} of the entries that cannot be read as weights: 'of type U8', 'a number'.
-      metadata: the texts that a .safetensors file holds beside its tensors.
+      metadata: the texts that a .safetensors file holds besides its tensors.
     """
 
     def __init__(

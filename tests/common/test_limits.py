@@ -1,4 +1,4 @@
-"""What there is of memory and disk, and how it is said."""
+"""Available memory and disk, and how messages give them."""
 
 import resource
 import subprocess

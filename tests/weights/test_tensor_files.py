@@ -147,7 +147,7 @@ def test_truncated(tmp_path, name, share):
 
 
 def test_entries_that_are_not_weights_are_kept_apart(tmp_path):
-    """What trainers leave beside the tensors, and tensors of types that no network here has."""
+    """What trainers store next to the tensors, and tensors of types that no network here has."""
     others = {
         "epoch": 4,
         "animatediff_config": {"unet": {"motion": True}},

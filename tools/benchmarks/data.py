@@ -10,7 +10,7 @@ from benchmarks.training import REFERENCE
 from champ_jax.data.benchmark import measure, write_example
 from champ_jax.data.build import build_dataset
 
-TARGET = 1.5  # times the reference's speed, where no step was measured
+TARGET = 1.5  # multiple of the reference's speed, where no step was measured
 
 
 @dataclasses.dataclass(frozen=True)

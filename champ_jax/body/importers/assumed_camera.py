@@ -7,7 +7,7 @@ from champ_jax.body.motion import MEAN_PELVIS
 
 # How far the body reaches from the pelvis, meters: to the sides, up (raised arms) and down.
 _REACH = np.array([0.9, 1.2, 1.1])
-_FILL = 0.92  # of the picture
+_FILL = 0.92  # share of the picture
 
 
 def place_before_camera(

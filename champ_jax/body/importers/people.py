@@ -12,14 +12,14 @@ _LISTED = 5  # people that a message names
 
 
 def choose_person(source: Source, path: Path, person: str | None, notes: list[str]) -> tuple[str, Track]:
-    """The name and the track of the person asked for; without one, of whom is seen longest.
+    """The name and the track of the person asked for, by default of the person seen longest.
 
     Args:
       person: an ID, or several separated by commas whose tracks are joined.
       notes: lines for the user, to which what was decided is added.
 
     Raises:
-      InputError: there is no such person, or what is known of the person does not fit together.
+      InputError: there is no such person, or the parts of the person's track do not fit together.
     """
     lengths = {name: len(track.frames) for name, track in source.tracks.items()}
     names = sorted(lengths, key=lambda name: -lengths[name])

@@ -11,7 +11,7 @@ from champ_jax.data.synthetic import palette
 
 SHOTS = ("full", "half", "close")
 BACKDROPS = ("studio", "studio", "room", "room", "room", "street", "meadow", "bokeh")
-_MARGIN = {"full": 0.90, "half": 0.92, "close": 0.86}  # of the half picture
+_MARGIN = {"full": 0.90, "half": 0.92, "close": 0.86}  # shares of half the picture
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ SIZE = 112  # pixels a side
 FEATURES = 2048
 LENGTH = 16  # frames of a clip
 
-_TAPS = 7  # of the first convolution, in time
+_TAPS = 7  # taps of the first convolution in time
 
 
 class Bottleneck(nnx.Module):
