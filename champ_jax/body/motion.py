@@ -172,7 +172,7 @@ class Motion:
         if self.body not in SPACES:
             raise InputError(f"{source}: unknown body '{self.body}', it should be one of {', '.join(SPACES)}")
         if not self.valid.any():
-            raise InputError(f"{source}: no frame is valid, there is no motion to use")
+            raise InputError(f"{source}: no frame is valid, so there is no motion to use")
         with np.errstate(all="ignore"):
             error = rotation_error(self.rotations.astype(np.float64))
         bad = ~(error < ROTATION_TOLERANCE) & self.valid[:, None]

@@ -269,7 +269,7 @@ def _identified(identity: Any) -> tuple[str, Storage]:
     if name not in _STORAGES or not isinstance(key, str) or type(count) is not int or not 0 <= count < 2**48:
         raise DamagedError("is damaged (a storage of an unknown kind)")
     if view and view[0] is not None:
-        raise DamagedError("holds storages that are views of others ; save it with PyTorch 1.6 or later")
+        raise DamagedError("holds storages that are views of others; save it with PyTorch 1.6 or later")
     return key, Storage(_STORAGES[name], count)
 
 

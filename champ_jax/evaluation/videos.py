@@ -181,7 +181,7 @@ def match_videos(
         if prediction_count != truth_count:
             unequal = f"{name}: {prediction_count} predicted frames, {truth_count} of ground truth"
             if lengths == "strict":
-                raise InputError(f"{unequal}; set --config.lengths=shortest to compare the first ones")
+                raise InputError(f"{unequal}; set --config.lengths=shortest to compare the first frames")
             remarks.append(f"{unequal}: the first {min(prediction_count, truth_count)} are compared")
         elif (
             prediction.frames

@@ -10,9 +10,7 @@ from pathlib import Path
 _ASSETS = Path(__file__).parents[1] / "assets"
 MODEL = _ASSETS / "model" / "model.safetensors"
 PEOPLE = _ASSETS / "people"
-PERSON = (
-    "p00012_m00012"  # person of a run without arguments; the model was not trained on this person, nor on the motion
-)
+PERSON = "p00012_m00012"  # used without arguments; the model was not trained on this person, nor on the motion
 REFERENCE = PEOPLE / PERSON / "reference.png"
 MOTION = PEOPLE / PERSON / "motion.npz"
 

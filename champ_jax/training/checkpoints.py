@@ -125,7 +125,7 @@ class Checkpoints:
           like: a state of jax.ShapeDtypeStructs with shardings.
 
         Raises:
-          InputError: there are checkpoints, but not one is undamaged.
+          InputError: there are checkpoints, but none is undamaged.
         """
         damaged = []
         for step in reversed(self.steps()):
@@ -145,7 +145,7 @@ class Checkpoints:
                 print(f"{self.directory / str(step)}: {reason}; trying the checkpoint before it", flush=True)
             damaged.append(step)
         if damaged:
-            raise InputError(f"{self.directory}: not one checkpoint can be read; start another work folder")
+            raise InputError(f"{self.directory}: none of the checkpoints can be read; start another work folder")
         return None
 
     def _read(self, step: int, like: TrainState) -> "_Stored":

@@ -50,7 +50,7 @@ def make_mesh(data: int, fsdp: int, devices: Sequence[jax.Device] | None = None)
         raise InputError(f"mesh.data={data}, mesh.fsdp={fsdp}: fsdp is at least 1, data too (or 0 for all there are)")
     if data == 0:
         if len(devices) % fsdp:
-            raise InputError(f"mesh.fsdp={fsdp} does not divide the {len(devices)} devices there are")
+            raise InputError(f"mesh.fsdp={fsdp} does not divide the {len(devices)} available devices")
         data = len(devices) // fsdp
     if data * fsdp > len(devices) or (jax.process_count() > 1 and data * fsdp < len(devices)):
         raise InputError(

@@ -167,7 +167,7 @@ def folder(path: Path) -> Path:
 
 
 def fifo(path: Path) -> Path:
-    """A named pipe nobody writes to: opening it waits for ever."""
+    """A named pipe nobody writes to: opening it waits forever."""
     path.parent.mkdir(parents=True, exist_ok=True)
     os.mkfifo(path)
     return path
