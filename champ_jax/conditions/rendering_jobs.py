@@ -12,7 +12,7 @@ from champ_jax.conditions.sources import open_conditions
 
 
 def render_folder(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Draws one motion; items and results are what JSON can hold, as `beam.map_items` wants them.
+    """Draws one motion; items and results are what JSON can hold, as `champ_jax.common.parallel.map_items` wants them.
 
     Args:
       item: motion (any that `open_conditions` draws), output (the motion folder), and optionally

@@ -30,7 +30,7 @@ class Evaluator:
 
     Args:
       metrics: names (`protocol.METRICS`); those whose network is not in `networks` are left out.
-      networks: {name: module} (`weights.load`).
+      networks: {name: module} (`network_weights.load`).
       protocol: how frames are brought to size.
       devices: the local ones if left out.
     """
