@@ -88,7 +88,7 @@ class PeerMonitor:
     def _send_last(self, kind: str, **fields: Any) -> None:
         """Sends a last message and stays until it has been read.
 
-        The kernel answers what arrives after the end, or lies unread at it, with a reset, and a reset takes the last
+        The kernel answers what arrives after the end, or is unread at it, with a reset, and a reset takes the last
         message out of the receiver's hands: it would only see that this process died. So what comes in is read until
         the other side closes, too.
         """

@@ -116,7 +116,7 @@ def make_batches(
     if batch_size < 1:
         raise InputError(f"batch_size={batch_size}: must be 1 or more")
     if not 0 <= seed < 2**32:
-        raise InputError(f"seed={seed}: must lie in 0 ... 2**32 - 1")
+        raise InputError(f"seed={seed}: must be in 0 ... 2**32 - 1")
     if workers < 0 or read_ahead < 0:
         raise InputError(f"workers={workers}, read_ahead={read_ahead}: must be 0 or more")
     dataset = open_dataset(path, conditions)

@@ -4,7 +4,7 @@
 
 A part holds videos in order. It appears complete, by a rename, and never changes. Its metadata.json lists its videos;
 there is no other index. Pictures are stored as the bytes of their files. A video that is too large for one part is cut
-into pieces, one a part, and counts when all of them exist. Latents lie in parts of the same names beside
+into pieces, one a part, and counts when all of them exist. Latents are in parts of the same names beside
 (`champ_jax.data.latents`).
 """
 

@@ -46,7 +46,7 @@ def guided_share(
     guidance_scale: Num[Array, ""] | float,
     axis: str,
 ) -> Float[Array, "batch frames height width channels"]:
-    """The guided prediction where the two halves lie on the two devices of a mesh axis, float32.
+    """The guided prediction where the two halves are on the two devices of a mesh axis, float32.
 
     Args:
       predict: as in `guided_prediction`, of batches whose rows are marked as unconditional by a mask.

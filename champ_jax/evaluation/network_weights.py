@@ -163,7 +163,7 @@ def find_published(source: str | Path) -> dict[tuple[str, str], Path]:
 
 
 def convert(source: str | Path, output: str | Path) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """Writes the networks whose published files lie in the folder `source` to `output`, whole or not at all.
+    """Writes the networks whose published files are in the folder `source` to `output`, whole or not at all.
 
     Returns:
       {network: names of the files it was read from}, and {network: what it lacks} of those left out.

@@ -64,7 +64,7 @@ def make_batches(config: ConfigDict, path: str, mesh: Mesh, **changes: Any) -> B
 
 
 def own_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
-    """The rows of a global batch that lie on this process's devices, ascending.
+    """The rows of a global batch that are on this process's devices, ascending.
 
     On a TPU slice they need not be consecutive: the mesh follows the physical links.
     """

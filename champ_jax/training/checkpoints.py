@@ -310,7 +310,7 @@ def load_frozen(workdir: str | os.PathLike, like: Mapping[str, jax.ShapeDtypeStr
 
 
 def array_digests(items: Mapping[str, Flat]) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """The digests of arrays that may lie on the devices of many processes. All processes call it at once.
+    """The digests of arrays that may be on the devices of many processes. All processes call it at once.
 
     Args:
       items: {item: {name: jax.Array or numpy array, which all processes have}}.

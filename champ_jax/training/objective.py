@@ -47,7 +47,7 @@ class Objective:
         if self.drop_per not in DROP_PER:
             raise InputError(f"loss.drop_per={self.drop_per}: unknown; choose {', '.join(DROP_PER)}")
         if not 0 <= self.drop_rate <= 1:
-            raise InputError(f"loss.drop_rate={self.drop_rate}: must lie in 0 ... 1")
+            raise InputError(f"loss.drop_rate={self.drop_rate}: must be in 0 ... 1")
         if self.kl_weight < 0:
             raise InputError(f"loss.kl_weight={self.kl_weight}: must not be negative")
 

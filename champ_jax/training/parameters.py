@@ -58,7 +58,7 @@ TRAINABLE = {
 
 
 class SplitParam(nnx.Param):
-    """A parameter whose pieces lie on several devices; reading it gathers them, in the dtype of the computation.
+    """A parameter whose pieces are on several devices; reading it gathers them, in the dtype of the computation.
 
     The modules know nothing of it. Where the backward pass recomputes a block, it gathers the block's parameters again:
     no device holds more than a few whole ones at a time.
@@ -84,7 +84,7 @@ class Network:
       frozen: the names of the other variables that the forward pass reads, sorted.
       unused: the names of the variables that users' files hold and that nothing reads, sorted.
       dtype: The dtype of the computation.
-      split: how parameters that lie on several devices are stored, by name.
+      split: how parameters that are split over several devices are stored, by name.
     """
 
     config: ChampConfig

@@ -1,4 +1,4 @@
-"""What lies where: a table of every tensor of a run, from shapes alone."""
+"""The sharding table: where every tensor of a run is stored, from shapes alone."""
 
 import math
 from collections import defaultdict

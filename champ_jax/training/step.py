@@ -44,7 +44,7 @@ class StepOptions:
         if self.unroll not in UNROLL:
             raise InputError(f"optimizer.unroll={self.unroll}: unknown; choose {', '.join(UNROLL)}")
         if not 0 <= self.average_decay < 1:
-            raise InputError(f"average.decay={self.average_decay}: must lie in 0 ... 1, without 1")
+            raise InputError(f"average.decay={self.average_decay}: must be in 0 ... 1, without 1")
 
     @property
     def averaged(self) -> bool:

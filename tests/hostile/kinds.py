@@ -1,6 +1,6 @@
 """Broken files, values and outputs, made on the spot for the tables of hostile cases.
 
-A maker takes the path where a good file would lie, makes something else there and returns the path to name on the
+A maker takes the path where a good file would be, makes something else there and returns the path to name on the
 command line. The groups map a kind's name to its maker, so that a table is a loop:
 
     def reference(make):
@@ -152,7 +152,7 @@ def truncated(data: bytes, share: float = 0.5) -> bytes:
     return data[: int(len(data) * share)]
 
 
-# What may lie where a file should be.
+# What may be where a file should be.
 
 
 def missing(path: Path) -> Path:

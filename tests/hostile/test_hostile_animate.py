@@ -37,7 +37,7 @@ def animate(name, culprit, make, **options):
 
 
 def of_files(field, path, makers):
-    """A case a kind of file that lies where the field's file should be."""
+    """A case a kind of file that is where the field's file should be."""
     return [
         animate(
             f"{path}-of-{field}-{kind}",

@@ -1,4 +1,4 @@
-"""Memory and time against the mesh, and the table of what lies where."""
+"""Memory and time against the mesh, and the table of where tensors are stored."""
 
 import dataclasses
 import re

@@ -1,4 +1,4 @@
-"""Training: one optimizer step of each stage, as the loop takes it, from a batch that lies on the device."""
+"""Training: one optimizer step of each stage, as the loop takes it, from a batch that is on the device."""
 
 import dataclasses
 import functools

@@ -1,6 +1,6 @@
 """The networks that metrics look through: inference only, channels last, float32.
 
-Their attributes carry the published files' key names in lower case, so that the name map (`evaluation/network_weights.py`)
+Their attributes carry the published files' key names in lower case, so that the name map (`evaluation.network_weights`)
 is one rule. Layers, padding and preprocessing: docs/evaluation.md.
 """
 
