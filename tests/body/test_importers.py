@@ -268,7 +268,7 @@ def test_motion_npz_itself(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["empty folder", "other folder", "other npz", "mesh sequence", "nobody", "no file"])
-def test_what_is_no_motion_is_refused_by_name(tmp_path, content):
+def test_what_is_not_a_motion_is_refused_by_name(tmp_path, content):
     path = tmp_path / "input"
     message = "holds no motion in a known format"
     if content == "empty folder":

@@ -84,7 +84,7 @@ def test_takes_the_shaking_out():
     assert error(smooth(shaken, 2.0)) < 0.5 * error(shaken)
 
 
-def test_rounded_rotations_come_out_as_rotations_and_invalid_frames_are_no_neighbors():
+def test_rounded_rotations_come_out_as_rotations_and_invalid_frames_are_not_neighbors():
     motion = steady(9, 0.1)
     rounded = dataclasses.replace(motion, rotations=np.round(motion.rotations, 2), valid=np.arange(9) != 4)
     rounded.rotations[4] = np.nan

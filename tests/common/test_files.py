@@ -56,7 +56,7 @@ def as_user(code):
         (lambda path: path.symlink_to(path), "cannot be read"),
     ],
 )
-def test_inputs_that_are_no_files(folder, make, word):
+def test_inputs_that_are_not_files(folder, make, word):
     make(folder / "x")
     with pytest.raises(InputError, match=f"x: {word}"):
         require_file(folder / "x")
@@ -91,7 +91,7 @@ def test_a_file_where_a_folder_is_meant_is_described(folder):
         (b"[" + b"1," * 600 + b"1]", "more than the 1.0 KiB"),
     ],
 )
-def test_json_that_is_none(folder, data, word):
+def test_text_that_is_not_json(folder, data, word):
     (folder / "x.json").write_bytes(data)
     with pytest.raises(InputError, match=rf"x\.json: .*{word}") as caught:
         read_json(folder / "x.json", limit=1024 if b"1," in data else files.MAX_JSON)

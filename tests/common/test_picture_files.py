@@ -126,7 +126,7 @@ POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\
         (bytes(range(1, 200)), "is not a picture"),
     ],
 )
-def test_what_is_no_picture(tmp_path, data, word, monkeypatch):
+def test_what_is_not_a_picture(tmp_path, data, word, monkeypatch):
     # A program by this name would be run by Pillow for PostScript.
     program = tmp_path / "bin" / "gs"
     program.parent.mkdir()

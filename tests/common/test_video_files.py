@@ -117,7 +117,7 @@ def test_flipped_bits_are_noticed(video):
         (b"\x00\x00\x00\x20ftypisom" + bytes(100), "is a video .* that cannot be opened"),
     ],
 )
-def test_what_is_no_video(video, data, word):
+def test_what_is_not_a_video(video, data, word):
     video.rename(video.with_name("other.mp4"))  # a playlist must not open it
     video.write_bytes(data)
     for use in (video_fps, lambda path: list(read_video(path))):

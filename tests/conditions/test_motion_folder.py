@@ -210,7 +210,7 @@ def test_a_hole_in_the_numbers_is_reported(folder):
         MotionFolder(folder)
 
 
-def test_an_even_stride_is_no_hole(folder):
+def test_an_even_stride_is_not_a_hole(folder):
     for kind in folder.iterdir():
         for name in ("0001", "0003"):
             (kind / f"{name}.png").unlink()

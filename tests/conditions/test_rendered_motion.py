@@ -56,7 +56,7 @@ def test_frames_are_what_render_draws(motion, body, rendered):
             np.testing.assert_array_equal(frame[name], expected[name][index])
 
 
-def test_the_skeleton_lies_in_the_body(rendered):
+def test_the_skeleton_is_inside_the_body(rendered):
     for frame in rendered:
         skeleton, mask = frame["dwpose"].any(axis=-1), frame["mask"] > 0
         assert skeleton.any()
@@ -244,7 +244,7 @@ def test_broken_mesh_sequences_are_refused(tmp_path, changes, message):
         MeshSequence.load(tmp_path / "mesh.npz")
 
 
-def test_motion_folders_are_whole_and_go_on_where_they_were(tmp_path, rendered, motion, body):
+def test_motion_folders_are_whole_and_resume_where_they_were(tmp_path, rendered, motion, body):
     assert write_motion_folder(rendered, tmp_path) == len(rendered)
     folder = MotionFolder(tmp_path)
     folder.check()

@@ -73,11 +73,11 @@ def test_other_conditions_in_its_place_are_reported(champ):
     assert "not Champ's" in semantic_complaint(read_image(MOTION / "normal/0003.png"), champ[1])
 
 
-def test_an_empty_frame_is_no_reason_to_complain():
+def test_an_empty_frame_draws_no_complaint():
     assert semantic_complaint(np.zeros((20, 30, 3), np.uint8), np.zeros((20, 30), bool)) is None
 
 
-def test_a_folder_warns_and_goes_on(tmp_path, champ, parts):
+def test_a_folder_warns_and_continues(tmp_path, champ, parts):
     for kind, image in (
         ("semantic_map", densepose(parts, champ[1], cv2.COLORMAP_VIRIDIS, (68, 1, 84))),
         ("mask", 255 * champ[1].astype(np.uint8)),

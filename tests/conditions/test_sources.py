@@ -54,7 +54,7 @@ def test_other_programs_files_are_imported_or_the_way_is_named(tmp_path):
     ("name", "message"),
     [("dance.mp4", "is a video"), ("person.png", "is a picture"), ("nothing", "no such file or folder")],
 )
-def test_what_is_no_motion_is_named(tmp_path, name, message):
+def test_what_is_not_a_motion_is_named(tmp_path, name, message):
     with pytest.raises(InputError, match=message):
         open_conditions(tmp_path / name)
 

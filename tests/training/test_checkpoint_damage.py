@@ -76,7 +76,7 @@ def same(a, b):
     return all(jax.tree.leaves(jax.tree.map(np.array_equal, a, b)))
 
 
-def test_a_run_goes_on_from_what_was_saved_whatever_bit_flips(run, tmp_path, capsys):
+def test_a_run_resumes_from_what_was_saved_whatever_bit_flips(run, tmp_path, capsys):
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state_of(1))
     steps = []
     for number, (file, place, bit) in enumerate(flips(run / "checkpoints" / "2", FLIPS)):

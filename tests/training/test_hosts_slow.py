@@ -84,7 +84,7 @@ def test_two_processes_compute_what_one_device_does(halfway, alone):
 
 
 @pytest.mark.parametrize(("processes", "devices", "data", "fsdp"), [(1, 2, 1, 2), (2, 2, 1, 4)])
-def test_other_processes_on_another_mesh_go_on(halfway, alone, command, tmp_path, processes, devices, data, fsdp):
+def test_other_processes_on_another_mesh_resume(halfway, alone, command, tmp_path, processes, devices, data, fsdp):
     workdir = tmp_path / "run"
     shutil.copytree(halfway, workdir)
     fields = (f"steps={STEPS}", f"mesh.data={data}", f"mesh.fsdp={fsdp}")
@@ -102,7 +102,7 @@ def wait_for_step(workdir, step, hosts):
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_process_stops_the_other_and_a_restart_goes_on(halfway, command, tmp_path, victim):
+def test_a_killed_process_stops_the_other_and_a_restart_resumes(halfway, command, tmp_path, victim):
     workdir = tmp_path / "run"
     shutil.copytree(halfway, workdir)
     hosts = start_hosts(command(workdir, "steps=1000", "mesh.data=4", "mesh.fsdp=2"), 2, 4)

@@ -42,7 +42,7 @@ def test_damaged_lines_are_dropped_and_counted(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["folder", "fifo", "device", "dangling-link", "link-loop"])
-def test_metrics_that_are_no_file_are_named(tmp_path, kind):
+def test_metrics_that_are_not_a_file_are_named(tmp_path, kind):
     kinds.NO_FILE[kind](tmp_path / METRICS)
     with pytest.raises(InputError, match=METRICS):
         Logs(tmp_path, start=0, steps=10, every=1)

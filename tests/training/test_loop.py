@@ -93,7 +93,7 @@ def test_a_work_folder_is_inference_weights(finished):
         load_for_inference(finished, 3)
 
 
-def test_sigterm_saves_and_the_run_goes_on(finished, dataset, one_step, tmp_path, monkeypatch, capsys):
+def test_sigterm_saves_and_the_run_resumes(finished, dataset, one_step, tmp_path, monkeypatch, capsys):
     record = Logs.step
 
     def terminate_at_2(logs, step, metrics, shown):

@@ -132,7 +132,7 @@ def test_a_disk_that_refuses_a_write_is_reported_and_the_last_checkpoint_kept(co
     assert losses(tmp_path) == whole
 
 
-def test_stage_2_goes_on_from_a_stage_1_run(config, tmp_path):
+def test_stage_2_starts_from_a_stage_1_run(config, tmp_path):
     assert finish(config, tmp_path / "one", "steps=2")[0] == 0
     status, output = finish(
         config, tmp_path / "two", "steps=2", "stage=2", "trainable=stage2", f"init={tmp_path / 'one'}"
