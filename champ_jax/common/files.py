@@ -12,6 +12,7 @@ import re
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -210,7 +211,7 @@ def atomic_path(path: str | os.PathLike, *, folder: bool = False, replace: bool 
             scratch, lock = _make_scratch(real)
         except OSError as error:
             raise _unwritable(path, error) from error
-        stack.callback(shutil.rmtree, scratch, ignore_errors=True)
+        stack.callback(_remove_scratch, scratch)
         stack.enter_context(lock)
         temporary = scratch / real.name
         yield temporary
@@ -338,6 +339,15 @@ def _make_scratch(path: Path) -> tuple[Path, BinaryIO]:
         except OSError:
             shutil.rmtree(scratch, ignore_errors=True)
             raise
+
+
+def _remove_scratch(scratch: Path) -> None:
+    """Removes a scratch folder, again while a library's abandoned writers still put files into it."""
+    for seconds in (0, 0.1, 0.4, 1):
+        time.sleep(seconds)
+        shutil.rmtree(scratch, ignore_errors=True)
+        if not scratch.exists():
+            return
 
 
 def _remove_abandoned(path: Path) -> None:

@@ -140,8 +140,7 @@ def test_unused_tensors_cannot_matter(cases, denoise):
     assert len(jax.tree.leaves(unused)) == 16 * 4  # norm2 (scale, bias), to_q, to_k of 16 blocks
 
     def predict(model):
-        tokens = cases["ehs_plain"]
-        reference = model.prepare_reference(None, tokens)
+        reference = model.prepare_reference(None, jnp.asarray(cases["ehs_plain"]))
         block, place = model.down_blocks[1].attentions[0], "down_blocks.1.attentions.0"
         return block(jnp.ones((2, 8, 8, 32)), reference[place], Rows(1))[0]
 
