@@ -78,7 +78,7 @@ def find_process(settings: ml_collections.ConfigDict) -> ClusterProcess | None:
         return None
     check_config({"distributed": settings}, RULES)
     coordinator = settings.coordinator if settings.coordinator != "auto" else os.environ.get("JAX_COORDINATOR_ADDRESS")
-    # Open MPI 5, which JAX does not detect, sets the same numbers as Open MPI 4.
+    # Open MPI 5, which JAX detects from 0.12 on if mpi4py is installed, sets the same numbers as Open MPI 4.
     processes = settings.processes or _read_number("JAX_NUM_PROCESSES", "OMPI_COMM_WORLD_SIZE") or 0
     process = settings.process if settings.process >= 0 else None
     if process is None:
