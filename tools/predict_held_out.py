@@ -17,12 +17,10 @@ from champ_jax import animate
 from champ_jax.common.cli import Parser, run
 from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.errors import InputError
-from champ_jax.common.outputs import Output, claim, folder_of
+from champ_jax.common.outputs import FRAMES, Output, claim
 from champ_jax.common.pictures import list_images
 from champ_jax.common.ranges import Choice, Integer, Items, Number
 from champ_jax.evaluation.baselines import IMAGES, find_people, write_copies, write_nearest
-
-_FRAMES = folder_of("a folder of frames", r"\d{4,}\.png")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -51,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     if options.train is not None:
         train = find_people(options.train)
         folders = [output / kind / video.name for kind in ("copy", "nearest") for video in videos]
-        claim([Output("--output", folder, _FRAMES) for folder in folders], [*videos, *train])
+        claim([Output("--output", folder, FRAMES) for folder in folders], [*videos, *train])
         write_copies(videos, output / "copy")
         write_nearest(videos, train, output / "nearest")
         return 0

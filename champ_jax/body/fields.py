@@ -186,13 +186,17 @@ def _allowed(array: np.ndarray, values: Number, *, whole: bool) -> tuple[np.ndar
     """Which values are allowed, an array of booleans; and what is expected."""
     good = np.isfinite(array) if array.dtype.kind == "f" else np.ones(array.shape, bool)
     expected = str(values)
+    # NumPy would bring a Python number to the array's dtype, where a bound can overflow (float16, uint8).
+    minimum, above, maximum = (
+        None if bound is None else np.float64(bound) for bound in (values.minimum, values.above, values.maximum)
+    )
     with np.errstate(invalid="ignore"):
-        if values.minimum is not None:
-            good &= array >= values.minimum
-        if values.above is not None:
-            good &= array > values.above
-        if values.maximum is not None:
-            good &= array <= values.maximum
+        if minimum is not None:
+            good &= array >= minimum
+        if above is not None:
+            good &= array > above
+        if maximum is not None:
+            good &= array <= maximum
         if whole and array.dtype.kind == "f":
             good &= array == np.rint(array)
             expected = expected.replace("a number", "a whole number")

@@ -232,6 +232,10 @@ def real_output(path: str | os.PathLike, *, folder: bool) -> Path:
       InputError: a folder is there where a file is meant or the reverse, or a pipe, a device, a link that leads
         nowhere; or the name is not a possible one.
     """
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError as error:  # bytes that are no UTF-8, which records and encoders cannot name
+        raise InputError(f"{path}: is no name in UTF-8; name another output") from error
     found = find_type_of_output(path)
     if found is None and os.path.islink(path):
         raise InputError(f"{path}: is a link that leads nowhere; remove it or name another output")

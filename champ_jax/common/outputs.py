@@ -36,15 +36,21 @@ class Kind:
     folder: bool = False
 
 
-def _starts(*starts: bytes, at: int = 0) -> Callable[[Path], bool]:
+def _starts(*starts: bytes) -> Callable[[Path], bool]:
     def is_ours(path: Path) -> bool:
         with open_input(path) as file:
-            return file.read(HEAD)[at:].startswith(starts)
+            return file.read(HEAD).startswith(starts)
 
     return is_ours
 
 
-VIDEO = Kind("a video", _starts(b"ftyp", at=4))
+def _is_video(path: Path) -> bool:
+    with open_input(path) as file:
+        head = file.read(HEAD)
+    return head[4:8] == b"ftyp" and describe(head) == "is a video (MP4 or MOV)"  # no HEIC, no AVIF
+
+
+VIDEO = Kind("a video", _is_video)
 PNG = Kind("a PNG picture", _starts(b"\x89PNG"))
 NPY = Kind("a NumPy array (.npy)", _starts(b"\x93NUMPY"))
 NPZ = Kind("an archive of NumPy arrays (.npz)", _starts(b"PK"))
@@ -64,8 +70,26 @@ def json_with(name: str, *fields: str) -> Kind:
 
 
 def folder_of(name: str, pattern: str) -> Kind:
-    r"""A folder in which every entry's name matches the pattern, for example r'\d{4,}\.png'."""
-    return Kind(name, lambda path: all(re.fullmatch(pattern, one.name) for one in path.iterdir()), folder=True)
+    r"""A folder of files alone, whose names match the pattern, for example r'map_\d{4,}\.png'. A link is no file."""
+
+    def is_ours(path: Path) -> bool:
+        return all(re.fullmatch(pattern, name) for name in _file_names(path))
+
+    return Kind(name, is_ours, folder=True)
+
+
+def _file_names(folder: Path) -> list[str]:
+    """The names in a folder, '' for what is no regular file."""
+    with os.scandir(folder) as entries:
+        return [one.name if one.is_file(follow_symlinks=False) else "" for one in entries]
+
+
+def _holds_frames(folder: Path) -> bool:
+    names = sorted(_file_names(folder), key=lambda name: (len(name), name))
+    return names == [f"{number:04}.png" for number in range(1, len(names) + 1)]
+
+
+FRAMES = Kind("a folder of frames (0001.png and so on)", _holds_frames, folder=True)
 
 
 def folder_with(name: str, is_ours: Callable[[Path], bool]) -> Kind:

@@ -77,9 +77,11 @@ def read_pickle(
     """
     size = stream.left + outside
 
+    states = Meaning(vocabulary, 2**16)  # one for all wrappers, for they can share a state
+
     def read_joblib_array(record: Record, stream: Stream) -> None:
         if record.name == _JOBLIB:
-            record.value = _joblib_array(Meaning(vocabulary, 2**16).of(record.state), stream, vocabulary)
+            record.value = _joblib_array(states.of(record.state), stream, vocabulary)
 
     machine = Machine(stream, vocabulary.knows, after_build=read_joblib_array, with_persistent=persistent is not None)
     return Meaning(vocabulary, size, persistent).of(machine.run())
@@ -100,6 +102,7 @@ class Meaning:
         self._persistent = persistent
         self._known: dict[int, tuple[Any, Any, int]] = {}  # id: (the record, kept alive; its value; elements)
         self._open: set[int] = set()
+        self._made = 0  # elements of all that records were turned into
 
     def of(self, raw: Any) -> Any:
         """The value of a record.
@@ -113,7 +116,7 @@ class Meaning:
     def _value(self, raw: Any) -> tuple[Any, int]:
         """The value and how many elements it amounts to, with everything that is in it."""
         if isinstance(raw, str | bytes):
-            return raw, 1 + len(raw) // 8
+            return raw, _count(raw)
         if raw is None or isinstance(raw, bool | int | float | Global):
             return raw, 1
         key = id(raw)
@@ -126,8 +129,7 @@ class Meaning:
         self._open.add(key)
         value, elements = self._make(raw)
         self._open.remove(key)
-        if elements > self._limit:
-            raise DamagedError(f"names its values so often that they amount to {elements:,} elements")
+        self._check(elements)
         self._known[key] = raw, value, elements
         return value, elements
 
@@ -143,13 +145,20 @@ class Meaning:
             if raw.value is not None:
                 return self._value(raw.value)
             value = self._object(raw)
+            if isinstance(value, np.ndarray | str | bytes | dict | list | tuple | set):
+                self._made += _count(value)  # thousands of records can copy one argument
+                self._check(self._made)
             if not isinstance(value, dict | list | tuple | set):
-                return value, getattr(value, "size", 1)
+                return value, _count(value)
             inside = [*raw.arguments, *raw.items, *(item for pair in raw.pairs for item in pair)]
             return value, self._sequence(inside)[1]
         if isinstance(raw, np.ndarray):
             return raw, raw.size
         raise DamagedError(f"holds a {type(raw).__name__}")
+
+    def _check(self, elements: int) -> None:
+        if elements > self._limit:
+            raise DamagedError(f"names its values so often that they amount to {elements:,} elements")
 
     def _sequence(self, raw: Any) -> tuple[Any, int]:
         pairs = [self._value(item) for item in raw]
@@ -195,6 +204,15 @@ class Meaning:
         if not isinstance(function, Global):
             raise DamagedError("is a damaged pickle (a call of nothing)")
         return self._object(Record(function.name, arguments))
+
+
+def _count(value: Any) -> int:
+    """How many elements a value amounts to, without what is in it."""
+    if isinstance(value, str | bytes):
+        return 1 + len(value) // 8
+    if isinstance(value, dict | list | tuple | set):
+        return 1 + len(value)
+    return getattr(value, "size", 1)
 
 
 def arguments_of(meaning: Meaning, record: Record, least: int, most: int) -> list[Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from champ_jax.common.contents import HEAD, describe
 from champ_jax.common.errors import InputError
@@ -120,7 +120,8 @@ def _open(file: IO[bytes], name: str) -> Image.Image:
     except Exception as error:  # damaged headers raise nearly anything
         what = describe(head)
         if what is None or what.endswith("picture"):
-            what = f"{what} that cannot be read ({error})" if what else "is not a picture"
+            why = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"  # which names Python's object
+            what = f"{what} that cannot be read{why}" if what else "is not a picture"
         raise InputError(f"{name}: {what}; PNG, JPEG, WebP, BMP, TIFF, GIF and AVIF pictures are read") from error
 
 

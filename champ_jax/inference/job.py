@@ -32,7 +32,6 @@ from champ_jax.weights.opening import Weights
 
 _FAST = 40.0  # frames per second from which a motion is worth a hint
 _VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov")
-_FRAMES = outputs.folder_of("a folder of frames", r"\d{4,}\.png")
 _RECORD = outputs.json_with("the record of an animation", "config", "frames", "checkpoint")
 
 
@@ -132,7 +131,7 @@ class Job:
             beside = video.with_name(f"{video.stem}_comparison.mp4")
             places["comparison"] = Output("--config.output", beside, outputs.VIDEO, panels * frames // 2)
         if folder := self.config.frames_output:
-            places["frames"] = Output("--config.frames_output", folder, _FRAMES, 2 * pixels * frames)
+            places["frames"] = Output("--config.frames_output", folder, outputs.FRAMES, 2 * pixels * frames)
         if file := self.config.latents_output:
             size = 4 * int(np.prod(self.latent_shape))
             places["latents"] = Output("--config.latents_output", file, outputs.NPY, size)

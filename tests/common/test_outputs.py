@@ -11,7 +11,8 @@ from champ_jax.common import locks, outputs
 from champ_jax.common.errors import InputError
 from champ_jax.common.outputs import Output, claim, folder_of, json_with
 
-FRAMES = folder_of("a folder of frames", r"\d{4}\.png")
+FRAMES = outputs.FRAMES
+PERSON = folder_of("a person", r"reference\.png|motion\.npz")
 RECORD = json_with("the record of a run", "config", "frames")
 
 
@@ -94,6 +95,8 @@ def test_an_output_does_not_lie_in_another(folder):
         (b"\0\0\0\x20ftypisom", outputs.VIDEO, True),
         (b"", outputs.VIDEO, True),
         (b"my notes", outputs.VIDEO, False),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", outputs.VIDEO, False),
+        (b"\0\0\0\x18ftypavif\0\0\0\0mif1miaf", outputs.VIDEO, False),
         (b"\x93NUMPY", outputs.NPY, True),
         (b"PK\x03\x04", outputs.NPY, False),
         (b'{"config": {}, "frames": 3, "seed": 1}', RECORD, True),
@@ -125,6 +128,27 @@ def test_folders_of_other_things_are_not_replaced(folder):
 
 
 @pytest.mark.parametrize(
+    ("kind", "names"),
+    [(FRAMES, ["20230101.png"]), (FRAMES, ["0001.png", "0003.png"]), (FRAMES, ["00001.png"]), (PERSON, ["motion.npy"])],
+)
+def test_folders_of_other_names_are_not_replaced(folder, kind, names):
+    (folder / "out").mkdir()
+    for name in names:
+        (folder / "out" / name).touch()
+    with pytest.raises(InputError, match="holds other things"):
+        claim([Output("--output", "out", kind)])
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink("in.npz", path)])
+@pytest.mark.parametrize(("kind", "name"), [(FRAMES, "0001.png"), (PERSON, "motion.npz")])
+def test_folders_links_and_pipes_are_no_files_of_ours(folder, kind, name, make):
+    (folder / "out").mkdir()
+    make(folder / "out" / name)
+    with pytest.raises(InputError, match="holds other things"):
+        claim([Output("--output", "out", kind)])
+
+
+@pytest.mark.parametrize(
     ("path", "kind"),
     [
         ("maps", outputs.VIDEO),
@@ -138,6 +162,7 @@ def test_folders_of_other_things_are_not_replaced(folder):
         ("n" * 256 + ".mp4", outputs.VIDEO),
         ("new/" + "n" * 256 + ".mp4", outputs.VIDEO),
         ("a\0b.mp4", outputs.VIDEO),
+        ("a\udc80.mp4", outputs.VIDEO),
     ],
 )
 def test_what_cannot_be_written_is_reported_before_any_work(folder, path, kind):

@@ -16,6 +16,7 @@ import ctypes
 import faulthandler
 import hashlib
 import os
+import re
 import resource
 import runpy
 import shlex
@@ -92,8 +93,9 @@ class Result:
 def check(case: Case, tmp_path: Path) -> Result:
     """Runs the case and asserts that the command refused its input properly.
 
-    That is: status 2, one line on stderr that starts with 'error:' and contains the culprit, no traceback, the inputs
-    byte for byte as they were, nothing added to the folder or to the temporary folder, memory and time bounded.
+    That is: status 2, one line on stderr that starts with 'error:' and contains the culprit, no traceback or warning
+    of a library, the inputs byte for byte as they were, nothing added to the folder or to the temporary folder, memory
+    and time bounded.
     """
     folder = tmp_path / "case"
     folder.mkdir()
@@ -107,6 +109,7 @@ def check(case: Case, tmp_path: Path) -> Result:
     assert result.status == 2, transcript
     assert len(result.errors) == 1, transcript
     assert case.culprit in result.errors[0], f"{case.culprit!r} is not in the error line\n{transcript}"
+    assert not re.search(r"^\S*:\d+: \w*Warning: ", result.stderr, re.MULTILINE), f"a library's warning\n{transcript}"
     assert len(result.errors[0]) < 2000, f"the error line has {len(result.errors[0])} characters\n{transcript[:3000]}"
     after = snapshot(folder)
     allowed = {path.relative_to(folder).as_posix() for pattern in case.may_leave for path in folder.glob(pattern)}

@@ -16,6 +16,7 @@ MISBEHAVIOR = {
     "status-1": ("sys.exit(1)", "status 1"),
     "traceback": ("raise KeyError('a')", "Traceback"),
     "printed-traceback": (f"print('Traceback (most recent call last)', file=sys.stderr); {REFUSES}", "Traceback"),
+    "library-warning": (f"import warnings; warnings.warn('odd', RuntimeWarning); {REFUSES}", "a library's warning"),
     "two-errors": (f"print('error: first', file=sys.stderr); {REFUSES}", "status 2"),
     "another-culprit": ("raise InputError('the input is wrong')", "'input.png' is not in the error line"),
     "long-line": ("print('error:', argv[0] + 'x' * 9999, file=sys.stderr); sys.exit(2)", "characters"),

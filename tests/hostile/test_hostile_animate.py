@@ -189,6 +189,17 @@ def in_motion(**fields):
     return make
 
 
+def frames_of_user(fill):
+    """A folder that `fill(folder)` has filled, named as the output of frames."""
+
+    def make(folder):
+        (folder / "frames").mkdir()
+        fill(folder / "frames")
+        return {"frames_output": folder / "frames"}
+
+    return make
+
+
 def foreign_record(folder):
     (folder / "out.json").write_text('{"name": "the user\'s own"}\n')
     return {}
@@ -230,6 +241,11 @@ CASES += [
     animate("frames-inside-maps", "frames_output", in_motion(frames_output="{folder}/dance/depth/out")),
     animate("output-inside-maps", "config.output", in_motion(output="{folder}/dance/depth/out.mp4")),
     animate("frames-around-motion", "frames_output", in_motion(frames_output="{folder}")),
+    animate("frames-onto-photos", "frames_output", frames_of_user(lambda path: picture().save(path / "20230101.png"))),
+    animate("frames-onto-folders", "frames_output", frames_of_user(lambda path: kinds.folder(path / "0001.png"))),
+    animate("frames-onto-links", "frames_output", frames_of_user(lambda path: kinds.dangling_link(path / "0001.png"))),
+    animate("output-not-utf-8", "no name in UTF-8", lambda folder: {"output": f"{folder}/a\udc80.mp4"}),
+    animate("output-onto-heic", "config.output", lambda folder: {"output": kinds.PICTURES["heic"](folder / "out.mp4")}),
     # Motion folders.
     animate("motion-empty-folder", "dance", lambda folder: {"motion": kinds.folder(folder / "dance")}),
     animate("motion-without-mask", "mask", changed_motion(lambda motion: rename(motion / "mask", "masks"))),

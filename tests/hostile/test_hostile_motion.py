@@ -1,6 +1,7 @@
 """Hostile inputs of the tools that import, align and draw motions: a table over every format and every field."""
 
 import pickle
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -443,7 +444,37 @@ def special_cases() -> Iterator[Case]:
     )
 
 
-CASES = [*field_cases(), *option_cases(), *file_cases(), *special_cases()]
+def amplified() -> dict[str, bytes]:
+    """Pickles of a few hundred kB whose thousands of records would each copy one large argument."""
+    count = 100_000
+    size = struct.pack("<I", count)
+    dtype = b"cnumpy\ndtype\n(X\x02\0\0\0f8\x89\x88tR(K\x03X\x01\0\0\0<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb"
+    array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\0\x85C\x01btR"
+    of_bytes = array + b"(K\x01J" + struct.pack("<I", count // 8) + b"\x85" + dtype + b"\x89h\x01tb"
+    of_indices = b"cchumpy.ch\nSelect\n)\x81}(X\x01\0\0\0aK\x07X\x04\0\0\0idxsh\x01ub"
+    repeated = {
+        "arrays": (b"B" + size + bytes(count), of_bytes),
+        "bytes": (b"X" + size + b"A" * count, b"c_codecs\nencode\nh\x01X\x06\0\0\0latin1\x86R"),
+        "lists": (b"(" + b"K\x01" * count + b"t", b"cbuiltins\nlist\nh\x01\x85R"),
+        "views": (b"](" + b"K\0" * count + b"e", of_indices),
+    }
+    return {name: b"\x80\x04" + shared + b"q\x01(" + one * 10_000 + b"t." for name, (shared, one) in repeated.items()}
+
+
+def pickle_cases() -> Iterator[Case]:
+    for name, data in amplified().items():
+        yield Case(
+            f"pickle-of-ten-thousand-{name}",
+            IMPORT,
+            lambda folder, data=data: [
+                f"--input={kinds.content(data)(folder / 'in.pkl')}",
+                f"--output={folder / 'out.npz'}",
+            ],
+            "in.pkl",
+        )
+
+
+CASES = [*field_cases(), *pickle_cases(), *option_cases(), *file_cases(), *special_cases()]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
