@@ -63,7 +63,8 @@ def read_video(path: str | os.PathLike) -> Iterator[np.ndarray]:
         except (av.FFmpegError, ValueError, MemoryError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"{path}: cannot be decoded after frame {count} ({error})") from error
+            why = getattr(error, "strerror", None) or error
+            raise InputError(f"{path}: cannot be decoded after frame {count} ({why})") from error
         if not count:
             raise InputError(f"{path}: holds no frames")
         if stream.codec_context.name in ("h264", "hevc") and count < shown:  # a frame a packet
@@ -106,12 +107,15 @@ class _open:
         except (av.FFmpegError, ValueError) as error:
             what = describe(head)
             if what is None or what.startswith("is a video"):
-                what = f"{what} that cannot be opened ({error})" if what else "is not a video"
+                why = getattr(error, "strerror", None) or error  # without libav's number and the path
+                what = f"{what} that cannot be opened ({why})" if what else "is not a video"
             raise InputError(f"{self._path}: {what}; {', '.join(VIDEO_SUFFIXES)} are read") from error
         try:
             if not self._container.streams.video:
                 raise InputError(f"{self._path}: holds no video stream")
             stream = self._container.streams.video[0]
+            if stream.codec_context is None:
+                raise InputError(f"{self._path}: is damaged or of an unknown codec; save or download it again")
             pixels = stream.width * stream.height
             if pixels > MAX_PIXELS:
                 raise InputError(

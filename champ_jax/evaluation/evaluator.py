@@ -174,7 +174,7 @@ class Evaluator:
             results.resized[pair.name] = ", ".join(resized)
 
     def _check_size(self, pair: Pair, size: tuple[int, int]) -> None:
-        needs = dict.fromkeys(("ssim", "ssim_legacy"), frames.SMALLEST_SIDE)
+        needs = dict.fromkeys(PAIRWISE, frames.SMALLEST_SIDE)  # which are measured together
         needs |= {name: lpips.SMALLEST[METRICS[name].network.removeprefix("lpips_")] for name in LPIPS}
         for name, smallest in needs.items():
             if name in self.metrics and min(size) < smallest:

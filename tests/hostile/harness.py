@@ -30,7 +30,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 ROOT = Path(__file__).parents[2]
 _HASHED = 64 << 20  # bytes; larger files are compared by size, time and allocated blocks
@@ -229,6 +229,7 @@ def _restored(folder: Path, temporary: Path, argv: list[str]) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.resetwarnings()
+            warnings.showwarning = _show_warning  # pytest collects them
             warnings.simplefilter("ignore", DeprecationWarning)
             yield
     finally:
@@ -239,6 +240,17 @@ def _restored(folder: Path, temporary: Path, argv: list[str]) -> Iterator[None]:
         os.environ.update(environment)
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    print(warnings.formatwarning(message, category, filename, lineno, line), file=file or sys.stderr, end="")
 
 
 class _Late(BaseException):

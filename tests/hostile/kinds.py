@@ -276,6 +276,7 @@ VIDEOS: dict[str, Maker] = {
     **FOREIGN,
     "truncated": content(truncated(mp4(64), 0.3)),
     "header-alone": content(mp4()[:40]),
+    "without-codec": content(mp4().replace(b"avc1", b"none").replace(b"avcC", b"none")),
     "picture": content(png()),
     "npz": content(npz()),
     "zip": content(zip_file()),

@@ -73,6 +73,8 @@ def _cases() -> list[Case]:
     tiny = put(kinds.content(kinds.png(4, 4)), *small)
     add("frames-too-small", evaluate("--config.metrics=ssim", change=tiny), "video/0000.png: 4x4 is too small for ssim")
 
+    add("frames-too-small-for-psnr", evaluate(change=tiny), "video/0000.png: 4x4 is too small for psnr")
+
     # A video file that is not one.
     for kind, maker in kinds.VIDEOS.items():
         if kind in ("below-a-file", "folder", "picture"):  # a picture is a video of one frame
