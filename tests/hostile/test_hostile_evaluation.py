@@ -72,7 +72,6 @@ def _cases() -> list[Case]:
     small = [f"{side}/video/{n:04}.png" for side in ("predictions", "ground_truth") for n in range(LENGTH)]
     tiny = put(kinds.content(kinds.png(4, 4)), *small)
     add("frames-too-small", evaluate("--config.metrics=ssim", change=tiny), "video/0000.png: 4x4 is too small for ssim")
-
     add("frames-too-small-for-psnr", evaluate(change=tiny), "video/0000.png: 4x4 is too small for psnr")
 
     # A video file that is not one.

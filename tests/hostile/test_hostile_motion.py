@@ -461,7 +461,40 @@ def amplified() -> dict[str, bytes]:
     return {name: b"\x80\x04" + shared + b"q\x01(" + one * 10_000 + b"t." for name, (shared, one) in repeated.items()}
 
 
+def rooted(tool: str, option: str, value: Any) -> Callable[[Path], list[str]]:
+    def arguments(folder: Path) -> list[str]:
+        good = write(folder / "motion.npz", motion() | {"body": np.array("smpl")})
+        files = {"input": good} if tool is IMPORT else {"motion": good}
+        files |= {"reference": good} if tool is ALIGN else {}
+        files |= {option: kinds.content(pickle.dumps(value))(folder / "root.pkl"), "output": folder / "out.npz"}
+        return [f"--{name}={path}" for name, path in files.items()]
+
+    return arguments
+
+
+ROOTS: dict[str, Any] = {
+    "number": 3,
+    "numpy-number": np.float64(3),
+    "text": "a motion",
+    "bytes": b"a motion",
+    "none": None,
+    "set": {1},
+    "empty-set": set(),
+    "empty-rows": np.zeros((0, 3)),
+    "row": np.arange(5),
+    "objects": np.array([{"a": 1}, None], object),
+    "ragged": [[1.0], [1.0, 2.0]],
+    "numbers-as-names": {1: 2, (1, 2): 3, None: 4},
+    "frames-of-nothing": {"0001.jpg": None},
+    "people-of-nothing": {0: None, 1: []},
+}
+"""What may be at the root of a file of arrays instead of named values."""
+
+
 def pickle_cases() -> Iterator[Case]:
+    for tool, option in ((IMPORT, "input"), (ALIGN, "motion"), (RENDER, "motion"), (RENDER, "body")):
+        for kind, value in ROOTS.items():
+            yield Case(f"{Path(tool).stem}-{option}-root-{kind}", tool, rooted(tool, option, value), "root.pkl")
     for name, data in amplified().items():
         yield Case(
             f"pickle-of-ten-thousand-{name}",

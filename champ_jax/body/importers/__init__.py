@@ -76,7 +76,8 @@ def import_motion(
         source = reader.read(path, data)
         if source is not None:
             return _motion(source, path, person, image_size, focal, fps)
-    if (data is not None and np.ndim(data) <= 1 and np.size(data) == 0) or data in ({}, [], ()):
+    is_array = isinstance(data, np.ndarray)
+    if (is_array and data.size == 0) or (isinstance(data, dict | list | tuple | set) and not data):
         raise InputError(f"{path}: is an empty result; nobody was found in the video")
     known = ", ".join(reader.FORMAT for reader in READERS)
     hint = _hint(path) if kind == "folder" else ""
