@@ -21,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from champ_jax.common.errors import InputError
+from champ_jax.common.errors import InputError, first_line
 from champ_jax.common.files import write_json
 from champ_jax.common.limits import require_space
 from champ_jax.common.synchronization import wait_for_all
@@ -35,7 +35,6 @@ from champ_jax.weights.work_folder import (
     INITIAL,
     INITIAL_DIGESTS,
     PROGRESS,
-    first_line,
     read_initial_digests,
     write_model,
 )

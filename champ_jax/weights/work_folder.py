@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import orbax.checkpoint as ocp
 
-from champ_jax.common.errors import InputError
+from champ_jax.common.errors import InputError, first_line
 from champ_jax.common.files import read_json, real_output, write_json
 from champ_jax.models.champ import ChampConfig
 from champ_jax.weights.digests import check_digests, digest
@@ -199,8 +199,3 @@ def _read_arrays(folder: Path) -> Flat:
             return dict(checkpointer.restore(folder, args=ocp.args.PyTreeRestore(restore_args=wanted)))
     except Exception as error:  # Orbax and TensorStore raise many kinds
         raise InputError(f"{folder}: is damaged ({first_line(error)}); take another checkpoint") from error
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an exception's message, at most 300 characters; its type where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
