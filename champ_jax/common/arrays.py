@@ -195,12 +195,15 @@ def _parse_header(text: str) -> tuple[str, bool, tuple[int, ...]]:
     """
     name = re.search(r"['\"]descr['\"]\s*:\s*['\"]([^'\"]*)['\"]", text)
     order = re.search(r"['\"]fortran_order['\"]\s*:\s*(True|False)", text)
-    shape = re.search(r"['\"]shape['\"]\s*:\s*\(((?:\s*\d{1,20}L?\s*,?)*)\s*\)", text)
+    shape = re.search(r"['\"]shape['\"]\s*:\s*\(([\d\sL,]*)\)", text)  # simple, for a search must not backtrack
     if re.search(r"['\"]descr['\"]\s*:\s*[\[(]", text):
         raise DamagedError("holds an array of records; only arrays of numbers and strings are read")
     if not (name and order and shape):
         raise DamagedError("has a damaged .npy header")
-    return name[1], order[1] == "True", tuple(int(number) for number in re.findall(r"\d+", shape[1]))
+    lengths = [length.strip() for length in shape[1].split(",") if length.strip()]
+    if not all(re.fullmatch(r"\d{1,20}L?", length) for length in lengths):
+        raise DamagedError("has a damaged .npy header")
+    return name[1], order[1] == "True", tuple(int(length.rstrip("L")) for length in lengths)
 
 
 def check_members(path: str | os.PathLike, archive: zipfile.ZipFile, size: int) -> list[zipfile.ZipInfo]:

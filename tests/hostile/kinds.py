@@ -132,6 +132,12 @@ def npy_header(descr: str = "<f8", shape: tuple[int, ...] = (10**12,)) -> bytes:
     return stream.getvalue()
 
 
+def slow_header() -> bytes:
+    """An .npy header whose shape never ends: a pattern that backtracks searches it for ever."""
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (" + b"1" * 9999
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header
+
+
 def executing_pickle(command: str = "touch executed") -> bytes:
     """A pickle that runs a command in the working directory if it is loaded without care."""
 
@@ -294,6 +300,7 @@ ARRAYS: dict[str, Maker] = {
     "executing-pickle": content(executing_pickle()),
     "object-array": content(npz(values=np.array([{"a": 1}], dtype=object))),
     "promises-terabytes": content(zip_file(**{"values.npy": npy_header()})),
+    "slow-shape": content(zip_file(**{"values.npy": slow_header()})),
     "picture": content(png()),
     "text-array": content(npz(values=np.array(["a", "b"]))),
 }
