@@ -211,7 +211,7 @@ def atomic_path(path: str | os.PathLike, *, folder: bool = False, replace: bool 
             scratch, lock = _make_scratch(real)
         except OSError as error:
             raise _unwritable(path, error) from error
-        stack.callback(_remove_scratch, scratch)
+        stack.push(lambda kind, *_: _remove_scratch(scratch, refilled=folder and kind is not None))
         stack.enter_context(lock)
         temporary = scratch / real.name
         yield temporary
@@ -345,13 +345,21 @@ def _make_scratch(path: Path) -> tuple[Path, BinaryIO]:
             raise
 
 
-def _remove_scratch(scratch: Path) -> None:
-    """Removes a scratch folder, again while a library's abandoned writers still put files into it."""
-    for seconds in (0, 0.1, 0.4, 1):
-        time.sleep(seconds)
-        shutil.rmtree(scratch, ignore_errors=True)
-        if not scratch.exists():
-            return
+def _remove_scratch(scratch: Path, *, refilled: bool) -> None:
+    """Removes a scratch folder.
+
+    Where writing a folder failed (`refilled`), a library's abandoned writers may still put files into it, and make it
+    anew: Orbax's do after one of them has met a full disk. It is removed until it stays away.
+    """
+    shutil.rmtree(scratch, ignore_errors=True)
+    if refilled:
+        gone = 0
+        for _ in range(50):
+            time.sleep(0.1)
+            gone = 0 if scratch.exists() else gone + 1
+            if gone == 5:
+                return
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _remove_abandoned(path: Path) -> None:

@@ -76,8 +76,11 @@ def import_motion(
         source = reader.read(path, data)
         if source is not None:
             return _motion(source, path, person, image_size, focal, fps)
-    is_array = isinstance(data, np.ndarray)
-    if (is_array and data.size == 0) or (isinstance(data, dict | list | tuple | set) and not data):
+    if isinstance(data, np.ndarray):
+        empty = data.size == 0
+    else:
+        empty = isinstance(data, dict | list | tuple | set) and not data
+    if empty:
         raise InputError(f"{path}: is an empty result; nobody was found in the video")
     known = ", ".join(reader.FORMAT for reader in READERS)
     hint = _hint(path) if kind == "folder" else ""
