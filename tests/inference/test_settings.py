@@ -1,6 +1,8 @@
 """The fields of the command, the pipeline's keywords and their ranges come from one list."""
 
 import dataclasses
+import json
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +11,13 @@ from champ_jax.common.ranges import numbers_without_rule
 from champ_jax.diffusion.windows import Windows
 from champ_jax.inference.config import RULES, get_config
 from champ_jax.inference.settings import Settings
+
+GOLDEN = Path(__file__).parent / "golden_config.json"
+
+
+def test_the_defaults_of_the_command_are_the_golden_ones():
+    text = json.dumps(get_config().to_dict(), indent=1, sort_keys=True) + "\n"
+    assert json.loads(text) == json.loads(GOLDEN.read_text()), f"if this is meant, write this to {GOLDEN}:\n{text}"
 
 
 def test_every_number_of_the_command_has_a_range():
