@@ -97,7 +97,7 @@ def _check(path: str | os.PathLike, values: dict[str, np.ndarray], parents: np.n
             raise InputError(f"{path}: {name} names a vertex outside 0..{points - 1}")
     sums = values["weights"].sum(axis=1)
     if np.abs(sums - 1).max(initial=0) > _WEIGHT_TOLERANCE:
-        vertex = int(np.abs(sums - 1).argmax())
+        vertex = int(np.argmax(np.abs(sums - 1)))
         raise InputError(f"{path}: the weights of vertex {vertex} sum to {sums[vertex]:.3g}, expected 1")
 
 

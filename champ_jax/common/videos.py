@@ -4,6 +4,7 @@ import functools
 import math
 import os
 import platform
+import struct
 import warnings
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -155,8 +156,7 @@ def _matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
     data: Any = frame.side_data.get("DISPLAYMATRIX")  # a buffer, which PyAV's annotations do not say
     if data is None:
         return 1, 0, 0, 1
-    a, b, _, c, d = np.frombuffer(bytes(data), np.int32, 5)
-    a, b, c, d = (int(np.sign(value)) if abs(int(value)) > 2**15 else 0 for value in (a, b, c, d))
+    a, b, _, c, d = (int(np.sign(value)) if abs(value) > 2**15 else 0 for value in struct.unpack_from("5i", data))
     return a, b, c, d
 
 

@@ -95,7 +95,7 @@ class MapRenderer:
         self._drawn = tuple(name for name in MAPS if name in maps or name == "mask")  # the mask shows empty frames
         self._faces = faces
         self._mesh: tuple[jax.Array, jax.Array, jax.Array] = jax.device_put(
-            (self._faces, LINEAR_PART_COLORS[parts], np.float32(np.bincount(faces.ravel()).max()))
+            (self._faces, LINEAR_PART_COLORS[parts], np.float32(np.max(np.bincount(faces.ravel()))))
         )
         self._rasterizer = PyrenderRasterizer(self._faces, self.image_size) if backend == "pyrender" else None
         self._num_vertices = len(parts)

@@ -101,4 +101,4 @@ def share_kept(image: np.ndarray, mask: np.ndarray) -> float:
     drawn = image.max(axis=2) > _BLACK
     if not drawn.any() or (drawn.mean() > _BACKGROUND and mask.any()):
         return 1.0
-    return float(np.count_nonzero(drawn & mask) / np.count_nonzero(drawn))
+    return int(np.count_nonzero(drawn & mask)) / int(np.count_nonzero(drawn))
