@@ -222,19 +222,19 @@ def holder():
 @pytest.mark.parametrize("kind", ["outputs", "folder"])
 def test_the_second_run_is_refused_until_the_first_ends_or_dies(folder, holder, kind):
     hold = locks.hold_folder if kind == "folder" else locks.hold
-    first = holder(kind, "work/run")
+    first = holder(kind, "runs/one")
     with (
         pytest.raises(InputError, match=rf"another run \(process {first.pid} on .*\) is writing it"),
-        hold("here/work/run"),
+        hold("here/runs/one"),
     ):
         raise AssertionError
     first.kill()
     first.wait()
-    with hold("work/run"):
+    with hold("runs/one"):
         pass
-    second = holder(kind, "work/run")
+    second = holder(kind, "runs/one")
     second.communicate(b"")
-    with hold("work/run"):
+    with hold("runs/one"):
         pass
     assert not list(folder.rglob("*.lock"))
 

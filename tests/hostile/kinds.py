@@ -364,25 +364,7 @@ def read_only_folder(path: Path) -> Path:
     return closed / path.name
 
 
-FILE_OUTPUTS: dict[str, Maker] = {
-    "folder": folder_of_user,
-    "empty-folder": lambda path: (path.mkdir(parents=True), path)[1],
-    "link-to-folder": link_to_folder,
-    "link-to-file": link_to_file,
-    "dangling-link": dangling_link,
-    "link-loop": link_loop,
-    "fifo": fifo,
-    "device": device,
-    "below-a-file": below_a_file,
-    "long-name": long_name,
-    "read-only-folder": read_only_folder,
-    "proc": lambda path: Path("/proc") / path.name,
-    "foreign-file": content(b"the user's own notes\n"),
-}
-"""Outputs that a command which writes a file refuses, and leaves as they are."""
-
-FOLDER_OUTPUTS: dict[str, Maker] = {
-    "file": content(b"the user's own notes\n"),
+_OUTPUTS: dict[str, Maker] = {
     "folder-of-user": folder_of_user,
     "link-to-folder": link_to_folder,
     "link-to-file": link_to_file,
@@ -395,6 +377,14 @@ FOLDER_OUTPUTS: dict[str, Maker] = {
     "read-only-folder": read_only_folder,
     "proc": lambda path: Path("/proc") / path.name,
 }
+
+FILE_OUTPUTS: dict[str, Maker] = _OUTPUTS | {
+    "empty-folder": lambda path: (path.mkdir(parents=True), path)[1],
+    "foreign-file": content(b"the user's own notes\n"),
+}
+"""Outputs that a command which writes a file refuses, and leaves as they are."""
+
+FOLDER_OUTPUTS: dict[str, Maker] = _OUTPUTS | {"file": content(b"the user's own notes\n")}
 """Outputs that a command which writes a folder refuses, and leaves as they are."""
 
 
