@@ -74,7 +74,11 @@ class Motion:
         return len(self.rotations)
 
     def __getitem__(self, frames: slice | np.ndarray) -> "Motion":
-        """The chosen frames: a slice, or an array of frame numbers or booleans."""
+        """The chosen frames: a slice, or an array of frame numbers or booleans.
+
+        Every k-th frame comes at a k-th of the frame rate, so the motion keeps its speed.
+        """
+        step = frames.step if isinstance(frames, slice) else None
         keypoints = None if self.keypoints is None else self.keypoints[frames]
         return dataclasses.replace(
             self,
@@ -83,6 +87,7 @@ class Motion:
             focal=self.focal[frames],
             valid=self.valid[frames],
             keypoints=keypoints,
+            fps=self.fps / abs(step or 1),
         )
 
     @classmethod

@@ -32,6 +32,12 @@ def test_survives_its_file(tmp_path, keypoints):
         np.testing.assert_array_equal(getattr(loaded, field.name), getattr(motion, field.name))
 
 
+def test_every_third_frame_comes_at_a_third_of_the_frame_rate():
+    motion = random_motion(7)
+    assert motion[1:7:3].fps == motion.fps / 3
+    assert motion[1:7].fps == motion[::-1].fps == motion[np.array([0, 3])].fps == motion.fps
+
+
 def test_slices_and_picks_frames():
     motion = random_motion(keypoints=True)
     for frames in (slice(1, 5, 2), np.array([5, 0]), motion.rotations[:, 0, 0, 0] > 0):
