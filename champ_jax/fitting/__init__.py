@@ -1,0 +1,1 @@
+"""From pictures and key points to a motion: finding people, and fitting a body to their points."""
