@@ -1,7 +1,7 @@
 """What a model has to beat on held-out videos: the reference picture standing still, and the training set by heart."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,17 +39,23 @@ def write_copies(videos: Sequence[Path], output: str | os.PathLike) -> None:
 
 
 def write_nearest(videos: Sequence[Path], train: Sequence[Path], output: str | os.PathLike) -> None:
-    """OUTPUT/VIDEO/NNNN.png: for every frame, the frame of the `train` videos with the least squared error at 32x32.
+    """OUTPUT/VIDEO/NNNN.png: for every frame, the one that `find_nearest` finds."""
+    for video, found in zip(videos, find_nearest(videos, train)):
+        _write(Path(output) / video.name, found)
+
+
+def find_nearest(videos: Sequence[Path], train: Sequence[Path]) -> Iterator[list[Path]]:
+    """For every frame of each video, the frame of the `train` videos with the least squared error at 32x32.
 
     It knows the true frame, as no model does: the best that a perfect memory of the training set could do.
     """
     known = [frame for video in train for frame in list_images(video / IMAGES)]
-    table = np.stack([_small(path) for path in tqdm(known, unit="frame", desc="training frames")])
+    table = np.stack([_small(path) for path in tqdm(known, unit="frame", desc="training frames", disable=None)])
     squares = (table**2).sum(axis=1)
-    for video in tqdm(videos, unit="video", desc="nearest"):
+    for video in videos:
         wanted = np.stack([_small(path) for path in list_images(video / IMAGES)])
         found = (squares[None] - 2 * wanted @ table.T).argmin(axis=1)
-        _write(Path(output) / video.name, [known[index] for index in found])
+        yield [known[index] for index in found]
 
 
 def _small(path: Path) -> np.ndarray:

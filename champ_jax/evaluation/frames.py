@@ -24,8 +24,8 @@ def _sums(truth: jax.Array, prediction: jax.Array) -> dict[str, jax.Array]:
         "absolute": jnp.abs(difference).sum((2, 3)),
         "squared": (difference**2).sum((2, 3)),
         "squared_wrapped": ((wrapped**2) & 255).sum((2, 3)),
-        "ssim": _ssim(truth.astype(jnp.int32), prediction.astype(jnp.int32)),
-        "ssim_gray": _ssim(opencv_gray(truth)[..., None], opencv_gray(prediction)[..., None]),
+        "ssim": _mean_of_rows(ssim_map(truth, prediction)),
+        "ssim_gray": _mean_of_rows(ssim_map(opencv_gray(truth)[..., None], opencv_gray(prediction)[..., None])),
     }
 
 
@@ -51,14 +51,19 @@ def pairwise(truth: jax.Array, prediction: jax.Array) -> dict[str, np.ndarray]:
     return {
         "mae": mae,
         "l1_legacy": mae / (height * width),
-        "psnr": np.minimum(_psnr(sums["squared"].sum(1, dtype=np.int64) / values), PSNR_OF_IDENTICAL),
-        "psnr_legacy": _psnr(sums["squared_wrapped"].sum(1, dtype=np.int64) / values),
+        "psnr": psnr(sums["squared"].sum(1, dtype=np.int64) / values),
+        "psnr_legacy": _decibels(sums["squared_wrapped"].sum(1, dtype=np.int64) / values),
         "ssim": sums["ssim"].mean((1, 2), dtype=np.float64),
         "ssim_legacy": sums["ssim_gray"].mean((1, 2), dtype=np.float64),
     }
 
 
-def _psnr(mse: np.ndarray) -> np.ndarray:
+def psnr(mse: np.ndarray) -> np.ndarray:
+    """Decibels of mean squared errors of values in 0..255; at most 100, which an error of 0 gets."""
+    return np.minimum(_decibels(mse), PSNR_OF_IDENTICAL)
+
+
+def _decibels(mse: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore"):
         return np.where(mse == 0, PSNR_OF_IDENTICAL, 20 * np.log10(255 / np.sqrt(mse)))
 
@@ -69,14 +74,20 @@ def opencv_gray(frames: jax.Array) -> jax.Array:
     return (9798 * x[..., 0] + 19235 * x[..., 1] + 3735 * x[..., 2] + 16384) >> 15
 
 
-def _ssim(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Structural similarity of int32 (B, H, W, C), the mean over rows: (B, W - 6, C) float32.
+def ssim_map(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Structural similarity about every pixel whose 7x7 window lies inside the picture.
 
-    7x7 uniform window, sample covariance, positions whose window lies inside.
-
+    Uniform window, sample covariance, the constants of values in 0..255 (Wang et al. 2004; scikit-image's defaults).
     With n = 49 values a window, n^2 times each mean product and n (n - 1) times each covariance are integers.
+
+    Args:
+      a, b: (B, H, W, C) integers in 0..255.
+
+    Returns:
+      (B, H - 6, W - 6, C) float32; the first row and column belong to pixel (3, 3).
     """
     n = _WINDOW * _WINDOW
+    a, b = a.astype(jnp.int32), b.astype(jnp.int32)
     sum_a, sum_b = _window_sum(a), _window_sum(b)
 
     def covariance(products: jax.Array, product_of_sums: jax.Array) -> jax.Array:
@@ -87,18 +98,18 @@ def _ssim(a: jax.Array, b: jax.Array) -> jax.Array:
     luminance_below = squares.astype(jnp.float32) / n**2 + _C1
     contrast_above = 2 * covariance(a * b, sum_a * sum_b) + _C2
     contrast_below = covariance(a * a, sum_a * sum_a) + covariance(b * b, sum_b * sum_b) + _C2
-    similarity = luminance_above * contrast_above / (luminance_below * contrast_below)
-    return _sum_of_rows(similarity) / similarity.shape[1]
+    return luminance_above * contrast_above / (luminance_below * contrast_below)
 
 
-def _sum_of_rows(x: jax.Array) -> jax.Array:
+def _mean_of_rows(x: jax.Array) -> jax.Array:
     """(B, H, W, C) -> (B, W, C), adding halves: float32 added one after the other would lose digits."""
+    rows = x.shape[1]
     while x.shape[1] > 1:
         if x.shape[1] % 2:
             x = jnp.pad(x, ((0, 0), (0, 1), (0, 0), (0, 0)))
         half = x.shape[1] // 2
         x = x[:, :half] + x[:, half:]
-    return x[:, 0]
+    return x[:, 0] / rows
 
 
 def _window_sum(x: jax.Array) -> jax.Array:

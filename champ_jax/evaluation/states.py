@@ -7,9 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from champ_jax.evaluation.bootstrap import ratio_interval
 from champ_jax.evaluation.frechet import Gaussian, frechet_distance
-
-_DRAWN_TOGETHER = 1000  # resamples of the bootstrap; bounds its memory
 
 
 @dataclasses.dataclass
@@ -107,17 +106,9 @@ class Results:
         None with fewer than two videos or no resamples.
         """
         videos = [v for v in sorted(self.values) if self.values[v].get(metric, np.zeros(0)).size]
-        if len(videos) < 2 or resamples < 1:
-            return None
         sums = np.array([self.values[video][metric].sum() for video in videos])
         counts = np.array([self.values[video][metric].size for video in videos])
-        rng = np.random.default_rng(seed)
-        means = []
-        for first in range(0, resamples, _DRAWN_TOGETHER):
-            drawn = rng.integers(len(videos), size=(min(resamples - first, _DRAWN_TOGETHER), len(videos)))
-            means.append(sums[drawn].sum(1) / counts[drawn].sum(1))
-        low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
-        return float(low), float(high)
+        return ratio_interval(sums, counts, resamples, seed)
 
 
 def video_means(values: Mapping[str, np.ndarray]) -> dict[str, float]:

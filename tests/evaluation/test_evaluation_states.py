@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from champ_jax.evaluation import report, states
+from champ_jax.evaluation import bootstrap, report
 from champ_jax.evaluation.frechet import Gaussian
 from champ_jax.evaluation.protocol import METRICS, PROTOCOLS
 from champ_jax.evaluation.published import TABLES
@@ -137,5 +137,5 @@ def test_intervals_do_not_depend_on_how_many_resamples_are_drawn_together(monkey
     rng = np.random.default_rng(0)
     results = Results(values={str(video): {"psnr": rng.normal(size=video + 2)} for video in range(5)})
     together = results.interval("psnr", 2500)
-    monkeypatch.setattr(states, "_DRAWN_TOGETHER", 7)
+    monkeypatch.setattr(bootstrap, "_DRAWN_TOGETHER", 7)
     assert results.interval("psnr", 2500) == together
