@@ -4,9 +4,10 @@ DIR/people, DIR/held_out   synthetic people: to train on, and others to test on
 DIR/dataset                of DIR/people/train, with the autoencoder's latents
 DIR/{autoencoder,stage1,stage2}   work folders of the trainings
 DIR/model.safetensors      the packed model
-DIR/{predictions,copy,nearest}    the held-out videos by the model and by two baselines, with their reports
+DIR/predictions            the held-out videos by the model
+DIR/report.{json,md}       how good they are, beside baselines and ceilings; pictures in DIR/report_sheet.png
 DIR/legs.json              {leg: {command, seconds, finished}} of what has run
-DIR/report.md              times and held-out figures
+DIR/times.md               the same for people
 """
 
 import dataclasses
@@ -24,7 +25,6 @@ from champ_jax.common.errors import InputError
 from champ_jax.common.files import atomic_path
 
 LEGS = "legs.json"
-METRICS = "psnr,ssim,mae,flicker"
 # A step on a CPU asks for all of its memory anew, and page faults took a fifth of the processor: glibc is to keep what
 # it was given, in huge pages. Other allocators do not read these.
 _MEMORY = {
@@ -32,7 +32,6 @@ _MEMORY = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**36),
 }
-_ROWS = {"predictions": "the model", "copy": "the reference picture, copied", "nearest": "the nearest training frame"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +42,8 @@ class Variant:
       videos, frames: Counts for the people to train on.
       plain: whether all of them stand in studios, in clothes of one color.
       held_out, held_out_frames: Counts for the people to test on.
-      settings: {leg: {field: value}} that differ from configs/people/LEG.py.
+      settings: {leg: {field: value}} that differ from configs/people/LEG.py; those of 'report' are options of
+        tools/report_builtin.py.
     """
 
     videos: int = 400
@@ -108,23 +108,17 @@ def legs(directory: Path, variant: Variant, seed: int, settings: Mapping[str, st
         folder = f"--workdir={directory / leg}"
         return Leg(leg, ("-m", "champ_jax.train", f"--config=configs/people/{leg}.py", folder, *overrides))
 
-    def evaluate(kind: str) -> Leg:
-        places = {
-            "predictions": directory / kind,
-            "ground_truth": directory / "held_out" / "test",
-            "output": directory / f"{kind}.json",
-            "metrics": METRICS,
-        }
-        overrides = [f"--config.{name}={value}" for name, value in places.items()]
-        return Leg(f"evaluate_{kind}", ("-m", "champ_jax.evaluate", *overrides))
-
     plain = ("--plain",) if variant.plain else ()
     people = ("tools/make_people.py", f"--output={directory / 'people'}", f"--count={variant.videos}", *plain)
     held_out = ("tools/make_people.py", f"--output={directory / 'held_out'}", f"--count={variant.held_out}", *plain)
     dataset = f"--output={directory / 'dataset'}"
     cache = ("--cache_latents", f"--weights={directory / 'autoencoder'}", "--size=128x128", "--batch_size=32")
     pack = ("tools/pack_model.py", f"--run={directory / 'stage2'}")
-    predict = ("tools/predict_held_out.py", f"--held_out={directory / 'held_out' / 'test'}")
+    videos = f"--held_out={directory / 'held_out' / 'test'}"
+    weights = f"--weights={directory / 'stage2'}"
+    predictions = directory / "predictions"
+    options = [f"--{name}={value}" for name, value in variant.settings.get("report", {}).items()]
+    report = ("tools/report_builtin.py", videos, f"--train={directory / 'people' / 'train'}", weights, *options)
     return [
         Leg("people", (*people, f"--frames={variant.frames}", f"--seed={seed}")),
         Leg("dataset", ("tools/build_dataset.py", f"--source={directory / 'people' / 'train'}", dataset)),
@@ -134,9 +128,8 @@ def legs(directory: Path, variant: Variant, seed: int, settings: Mapping[str, st
         train("stage2", init=directory / "stage1"),
         Leg("pack", (*pack, f"--output={directory / 'model.safetensors'}")),
         Leg("held_out", (*held_out, f"--frames={variant.held_out_frames}", f"--seed={seed + 1}", "--test_share=1")),
-        Leg("predict", (*predict, f"--weights={directory / 'stage2'}", f"--output={directory / 'predictions'}")),
-        Leg("baselines", (*predict, f"--train={directory / 'people' / 'train'}", f"--output={directory}")),
-        *map(evaluate, _ROWS),
+        Leg("predict", ("tools/predict_held_out.py", videos, weights, f"--output={predictions}")),
+        Leg("report", (*report, f"--predictions={predictions}", f"--output={directory / 'report.json'}")),
     ]
 
 
@@ -196,18 +189,13 @@ def _run(leg: Leg, checkout: Path, deadline: float | None) -> bool:
     return stopped
 
 
-def write_report(directory: Path) -> str:
-    """Writes and returns DIR/report.md: what the legs took and what the evaluations found."""
+def write_times(directory: Path) -> str:
+    """Writes and returns DIR/times.md: the legs with their minutes and commands. Figures are in DIR/report.md."""
     done = json.loads((directory / LEGS).read_text())
     lines = ["| leg | minutes | command |", "| --- | --- | --- |"]
     lines += [f"| {name} | {leg['seconds'] / 60:.1f} | `{leg['command']}` |" for name, leg in done.items()]
     lines.append(f"| all | {sum(leg['seconds'] for leg in done.values()) / 60:.1f} | |")
-    names = METRICS.split(",")
-    lines += ["", f"| held-out videos | {' | '.join(names)} |", "| --- " * (len(names) + 1) + "|"]
-    for kind, title in _ROWS.items():
-        metrics = json.loads((directory / f"{kind}.json").read_text())["metrics"]
-        lines.append(f"| {title} | {' | '.join(f'{metrics[name]:.4g}' for name in names)} |")
     text = "\n".join(lines) + "\n"
-    with atomic_path(directory / "report.md") as path:
+    with atomic_path(directory / "times.md") as path:
         path.write_text(text)
     return text

@@ -4,7 +4,7 @@
   python tools/train_builtin.py --output=work/builtin --variant=accelerator --minutes=8
 
 Every leg is a command that is printed and can be run by itself; the same command again resumes where it was cut off.
-OUTPUT/model.safetensors is the model, OUTPUT/report.md the report.
+OUTPUT/model.safetensors is the model, OUTPUT/report.md says how good it is, OUTPUT/times.md what each leg took.
 """
 
 import os
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
             parser.error(f"--until={options.until}: no such leg; choose {', '.join(names)}")
         todo = todo[: names.index(options.until) + 1]
     if recipe.run(Path(options.output), todo, CHECKOUT, minutes=options.minutes) and not options.until:
-        print(recipe.write_report(Path(options.output)))
+        print(recipe.write_times(Path(options.output)))
     return 0
 
 

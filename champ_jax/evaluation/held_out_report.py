@@ -28,6 +28,8 @@ class Column:
 
 
 _PERSON = "in the person's mask dilated by 8 px"
+GARMENTS = ("skin", "face", "hair", "cap", "top", "shirt", "bottom", "socks", "shoes")
+_POINTS = "share of key points within 0.05 of the person's height"
 COLUMNS = {
     "psnr": Column("PSNR", "dB, whole frame", 2, True),
     "psnr_person": Column("PSNR, person", f"dB {_PERSON}", 2, True),
@@ -57,6 +59,14 @@ COLUMNS = {
     "flicker_ratio": Column(
         "Flicker / change", "flicker over the change of the true video; 1 is the flicker of a still picture", 3
     ),
+    "pck": Column("PCK", f"{_POINTS} of the true ones, as a small detector finds them in the result", 3, True),
+    "pck_head": Column("PCK, head", "the same of nose, eyes and ears", 3, True),
+    "pck_arms": Column("PCK, arms", "the same of elbows and wrists", 3, True),
+    "pck_legs": Column("PCK, legs", "the same of knees, ankles and feet", 3, True),
+    "color": Column(
+        "Color", "CIEDE2000 between a garment's mean color in the result and in the truth, mean over garments", 2
+    ),
+    **{f"color_{name}": Column(name.capitalize(), "", 2) for name in GARMENTS},
 }
 
 
@@ -132,6 +142,8 @@ TABLES = {
         *("nlpd", "nlpd_person", "lpips_alex", "lpips_alex_person", "lpips_vgg", "lpips_vgg_person"),
         *("flicker", "flicker_person", "flicker_ratio"),
     ),
+    "Pose": ("pck", "pck_head", "pck_arms", "pck_legs"),
+    "Colors of garments": ("color", *(f"color_{name}" for name in GARMENTS)),
 }
 
 
@@ -154,7 +166,10 @@ def to_markdown(report: Mapping[str, Any], *, sheet: str | None = None) -> str:
         differences = _table(report, shown, "minus_copy", "minus_copy_intervals", signed=True)
         if len(differences) > 2:
             lines += ["", "Less the same of copying the reference, person by person:", "", *differences]
-        lines += ["", *(f"- {COLUMNS[name].title}: {COLUMNS[name].meaning}." for name in shown)]
+        lines += [
+            "",
+            *(f"- {COLUMNS[name].title}: {COLUMNS[name].meaning}." for name in shown if COLUMNS[name].meaning),
+        ]
     if sheet:
         lines += ["", "## Frames", "", f"![reference, truth, result and copy of each video]({sheet})"]
     for title, remarks in (

@@ -22,7 +22,7 @@ from jax.sharding import PartitionSpec as P
 from champ_jax.common.errors import InputError
 from champ_jax.common.pictures import resize_image
 from champ_jax.common.progress import Progress
-from champ_jax.common.ranges import Choice
+from champ_jax.common.ranges import Choice, Integer
 from champ_jax.conditions.protocol import ArrayConditions, Conditions
 from champ_jax.diffusion.samplers import SAMPLERS, Path
 from champ_jax.diffusion.schedules import Schedule
@@ -168,6 +168,49 @@ class ChampPipeline:
         latents = self._denoise(run, seen, features, start, settings, progress)
         decode = partial(self._decode, run, latents, settings.chunk, progress)
         return Animation(latents, size, float(fps or conditions.fps or 24.0), decode)
+
+    def restore(
+        self,
+        latents: np.ndarray,
+        reference: np.ndarray,
+        conditions: Conditions,
+        settings: Settings,
+        timestep: int,
+        *,
+        progress: Progress,
+    ) -> Animation:
+        """Adds noise to the latents of a true video and takes it away in one step: a ceiling of `animate`.
+
+        Args:
+          latents: (F, h, w, C) scaled latents of the true frames (`autoencoder.Autoencoder.encode`).
+          reference: the person, (H, W, 3) uint8.
+          conditions: the motion of those frames.
+          settings: how the clip is cut and guided; its steps and sampler do not matter.
+          timestep: the noise level, of the schedule of inference.
+          progress: where to report.
+
+        Raises:
+          InputError: an argument that cannot work, before anything is compiled.
+        """
+        check_reference(reference)
+        settings.check(self.config, conditions.conditions)
+        schedule = Schedule.of(self.config.inference)
+        Integer(minimum=0, maximum=schedule.length - 1).check("timestep", timestep)
+        size = settings.size(self.config, reference.shape)
+        shape = settings.latent_shape(self.config, reference.shape, len(conditions))
+        clean = check_noise(latents, shape)
+        run = self.compile(size, conditions.conditions, settings, len(conditions))
+        seen = self._encode_picture(run, reference, size)
+        features = self._encode_conditions(run, conditions, size, settings.chunk, progress)
+        noise = programs.initial_noise(settings.seed, shape, self._everywhere)
+        t = jnp.full(len(clean), timestep)
+        noisy = jax.device_put(schedule.add_noise(clean, noise, t), self._everywhere)
+        plan = plan_windows(settings.windows, len(clean), 0)
+        weights = self.parameters["denoising_unet"]
+        prediction = run.denoiser(weights, seen, noisy, features, plan, timestep, settings.guidance_scale)
+        restored = jax.device_put(schedule.denoised(prediction, noisy, t), self._everywhere)
+        decode = partial(self._decode, run, restored, settings.chunk, progress)
+        return Animation(restored, size, float(conditions.fps or 24.0), decode)
 
     def compile(self, size: tuple[int, int], conditions: Sequence[str], settings: Settings, length: int) -> Programs:
         """The programs for videos of size (width, height) and `length` frames; those that are new are compiled."""

@@ -1,14 +1,20 @@
 """tools/report_builtin.py on two small videos: every figure is where it belongs, and what is known must come out."""
 
+import dataclasses
 import json
 import shutil
 
 import numpy as np
 import pytest
+from flax import nnx
 
+from champ_jax.body.authored import load_authored
 from champ_jax.common.errors import InputError
 from champ_jax.common.pictures import read_image, write_image
+from champ_jax.evaluation import keypoint_detector
+from champ_jax.evaluation.baselines import find_people
 from champ_jax.evaluation.held_out_sheet import chosen_frames
+from champ_jax.evaluation.pose import training_digest
 from tools.report_builtin import main as report
 
 SIZE, LENGTH = 32, 3
@@ -37,12 +43,23 @@ def videos():
 @pytest.fixture
 def place(tmp_path, videos):
     """test/ and train/ of two videos each, and what a model made of them in made/: two levels too bright everywhere."""
+    walk = load_authored("wave")[:LENGTH]
+    points = np.zeros((LENGTH, 134, 3), np.float32)
+    points[:, :, :2], points[:, :, 2] = walk.image_size / 2, 1
+    motion = dataclasses.replace(walk, keypoints=points)
+    _, parameters = nnx.split(keypoint_detector.KeypointDetector(nnx.Rngs(0)))
     for name, frames in videos.items():
+        for part in ("test", "train"):
+            (tmp_path / part / name).mkdir(parents=True)
+            motion.save(tmp_path / part / name / "motion.npz")
         write_frames(tmp_path / "test" / name / "images", frames)
         masks = np.where(frames[..., 0] >= 200, 255, 0).astype(np.uint8)
         write_frames(tmp_path / "test" / name / "mask", masks)
         write_frames(tmp_path / "made" / name, frames + 2)
         write_frames(tmp_path / "train" / name / "images", frames[::-1] + 1)
+    # A detector that has learned nothing, as if it had been trained on these: nothing is trained here.
+    digest = training_digest(find_people(tmp_path / "train"), 1000)
+    keypoint_detector.write(tmp_path / "out" / "report_detector.safetensors", parameters, digest)
     return tmp_path
 
 
@@ -60,7 +77,7 @@ def run(place, *more, predictions="made"):
 def test_the_report_has_every_system_and_its_difference_to_copying(place):
     content = run(place, f"--train={place / 'train'}")
     systems = content["systems"]
-    assert list(systems) == ["made", "copy", "nearest"]
+    assert list(systems) == ["made", "copy", "nearest", "truth"]
     made, copy = systems["made"]["metrics"], systems["copy"]["metrics"]
     assert made["psnr"] == made["psnr_person"] == pytest.approx(20 * np.log10(255 / 2))
     assert systems["nearest"]["metrics"]["psnr"] == pytest.approx(20 * np.log10(255))
@@ -74,21 +91,27 @@ def test_the_report_has_every_system_and_its_difference_to_copying(place):
     text = (place / "out" / "report.md").read_text()
     assert "| the model | 42.11 [42.11, 42.11] |" in text
     assert "| the reference picture, copied |" in text
+    assert systems["truth"]["metrics"].keys() == {"pck", "pck_head", "pck_arms", "pck_legs"}
+    assert 0 <= copy["pck"] <= 1
+    assert "people.json" in content["absent"]["colors of garments"]
+    assert content["absent"]["the autoencoder alone"] == "needs --weights"
     width = read_image(place / "out" / "report_sheet.png").shape[1]
     assert width > 7 * SIZE
 
 
 def test_without_training_videos_what_needs_them_is_named(place):
+    (place / "out" / "report_detector.safetensors").unlink()
     content = run(place)
     assert list(content["systems"]) == ["made", "copy"]
     assert "needs --train" in content["absent"]["the nearest training frame"]
+    assert "needs --train" in content["absent"]["the pose"]
     assert "the nearest training frame: needs --train" in (place / "out" / "report.md").read_text()
 
 
 def test_several_folders_are_compared_by_their_names(place):
     shutil.copytree(place / "made", place / "other")
     content = run(place, predictions="made,other")
-    assert list(content["systems"]) == ["made", "other", "copy"]
+    assert list(content["systems"]) == ["made", "other", "copy", "truth"]
     assert content["systems"]["other"]["title"] == "other"
     with pytest.raises(InputError, match="needs a name of its own"):
         run(place, predictions="made,made")

@@ -68,15 +68,20 @@ def test_the_deadline_stops_a_leg_which_the_next_call_finishes(tmp_path):
     assert run(tmp_path, [patient], tmp_path)
 
 
-def test_the_report_has_every_leg_and_figure(tmp_path):
-    run(tmp_path, [append("first")], tmp_path)
-    for index, kind in enumerate(("predictions", "copy", "nearest")):
-        metrics = {name: 10.0 * index + place for place, name in enumerate(recipe.METRICS.split(","))}
-        (tmp_path / f"{kind}.json").write_text(json.dumps({"metrics": metrics}))
-    text = recipe.write_report(tmp_path)
-    assert "| first |" in text
-    assert "| the reference picture, copied | 10 | 11 | 12 | 13 |" in text
-    assert (tmp_path / "report.md").read_text() == text
+def test_the_times_of_all_legs_are_written(tmp_path):
+    run(tmp_path, [append("first"), append("second")], tmp_path)
+    text = recipe.write_times(tmp_path)
+    assert [line.split(" | ")[0] for line in text.splitlines()[2:]] == ["| first", "| second", "| all"]
+    assert (tmp_path / "times.md").read_text() == text
+
+
+def test_the_last_leg_measures_what_the_one_before_made():
+    *_, predict, report = legs(Path("work/x"), VARIANTS["cpu"], seed=0)
+    made = dict(argument.removeprefix("--").split("=") for argument in predict.arguments[1:])
+    measured = dict(argument.removeprefix("--").split("=") for argument in report.arguments[1:])
+    assert measured["predictions"] == made["output"]
+    assert measured["held_out"] == made["held_out"]
+    assert measured["weights"] == made["weights"]
 
 
 def test_ablations_leave_out_what_their_names_say(monkeypatch):

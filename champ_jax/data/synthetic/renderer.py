@@ -91,7 +91,7 @@ class PersonRenderer:
     def _shade(self, vertices, normals, triangle, hit, middle, lamp_depth) -> np.ndarray:
         identity, light, camera = self._identity, self._light, self._camera
         corner = self._faces[triangle]
-        weights = _weights(vertices, corner, hit, camera.focal, self._lattice)
+        weights = corner_weights(vertices, corner, hit, camera.focal, self._lattice)
         mix = lambda values: np.einsum("nk,nkc->nc", weights, values[corner])  # noqa: E731
         points = mix(vertices)
         normal = mix(normals)
@@ -138,8 +138,21 @@ def _lamp_axes(direction: np.ndarray) -> np.ndarray:
     return np.stack([right, np.cross(direction, right), -direction])
 
 
-def _weights(vertices, corner, hit, focal, lattice) -> np.ndarray:
-    """(N, 3) perspective-correct weights of the corners at lattice samples `hit`."""
+def corner_weights(
+    vertices: np.ndarray, corner: np.ndarray, hit: np.ndarray, focal: float, lattice: tuple[int, int]
+) -> np.ndarray:
+    """Perspective-correct weights of the corners of the triangles that samples see.
+
+    Args:
+      vertices: (V, 3) meters, camera space.
+      corner: (N, 3) vertices of each sample's triangle.
+      hit: (N,) the samples' numbers on a lattice of (width, height) samples, two a pixel.
+      focal: focal length, px.
+      lattice: (width, height).
+
+    Returns:
+      (N, 3) float32, rows that add up to 1.
+    """
     points = vertices[corner].astype(np.float64)
     ray = np.stack(
         [

@@ -5,17 +5,19 @@ import dataclasses
 import numpy as np
 import pytest
 
-from champ_jax.body.motion import camera_points
+from champ_jax.body.motion import Motion, camera_points
 from champ_jax.body.rotations import rotation_about
 from champ_jax.body.smpl import JOINT_NAMES
+from champ_jax.common.errors import InputError
+from champ_jax.common.files import write_json
 from champ_jax.conditions.rendered_motion import render_motion
 from champ_jax.conditions.skeleton import FACE, LEFT_HAND, RIGHT_HAND
-from champ_jax.data.synthetic import palette, patterns
+from champ_jax.data.synthetic import garments, palette, patterns
 from champ_jax.data.synthetic.anatomy import BODY, EYE, MOUTH, load_anatomy
 from champ_jax.data.synthetic.choreography import pose_frames
-from champ_jax.data.synthetic.identity import draw_identity
+from champ_jax.data.synthetic.identity import draw_identity, undecorated
 from champ_jax.data.synthetic.keypoints import whole_body_keypoints
-from champ_jax.data.synthetic.one_video import Settings, VideoName, draw_images, draw_take
+from champ_jax.data.synthetic.one_video import Settings, VideoName, draw_images, draw_take, write_video
 from champ_jax.data.synthetic.outfit import dress
 from champ_jax.data.synthetic.paint import paint
 
@@ -91,6 +93,70 @@ def test_people_and_places_differ(drawn):
     for one in range(len(means)):
         for other in range(one):
             assert np.abs(means[one] - means[other]).mean() > 15
+
+
+def test_labels_are_where_the_person_is(takes, drawn):
+    """Pixel centers of two rasterizations: the last bit of a coordinate may decide a pixel on the very edge."""
+    for take, (_, seen, _) in zip(takes, drawn):
+        labels = garments.draw_labels(take)
+        assert ((labels > 0) != seen).sum() <= 1e-3 * seen.sum()
+        assert {"skin", "top"} <= {garments.NAMES[label] for label in np.unique(labels)}
+
+
+def test_labels_are_what_the_painter_covers_points_with():
+    """Every garment of a person gets a color of its own; the painted color of a point tells its garment."""
+    anatomy = load_anatomy()
+    for number in range(12):
+        drawn = undecorated(draw_identity(np.random.default_rng(number)))
+        colors = {"hair": (0, 0, 9), "top": (9, 0, 0), "bottom": (0, 9, 0), "socks": (9, 9, 0), "shoes": (0, 9, 9)}
+        worn = {name: np.array(color, np.float32) for name, color in colors.items()}
+        cap = np.array((9, 0, 9), np.float32)
+        top, bottom = (
+            dataclasses.replace(garment, color=worn[name], back_color=worn[name], second=worn[name], accent=cap)
+            for name, garment in (("top", drawn.top), ("bottom", drawn.bottom))
+        )
+        named = {name: worn[name] for name in ("hair", "socks", "shoes")}
+        identity = dataclasses.replace(drawn, **named, sole=worn["shoes"], top=top, bottom=bottom, beard=0.0)
+        painted, _ = paint(identity, anatomy.points, anatomy.pieces)
+        labels = garments.label_points(identity, anatomy.points, anatomy.pieces)
+        lights = np.linalg.norm(painted, axis=1)
+        for name, color in worn.items():
+            points = np.flatnonzero(labels == garments.NAMES.index(name))
+            alike = painted[points] @ (color / np.linalg.norm(color)) / lights[points]
+            # Trimmings of another color and the soft border between two cloths are few.
+            assert len(points) == 0 or (alike > 0.9).mean() > 0.8, (number, name)
+        clear = lights > 6  # bare skin is dark beside these
+        found = labels[clear & (anatomy.pieces == BODY)]
+        assert np.isin(found, [garments.NAMES.index(name) for name in ("skin", "face")]).mean() < 0.03
+
+
+def test_a_take_is_drawn_again_from_its_folder(tmp_path):
+    settings = dataclasses.replace(SETTINGS, seed=3, frames=2, plain=True)
+    name = VideoName("test", 1, 4)
+    write_video(settings, name, tmp_path)
+    folder, record = tmp_path / name.folder, tmp_path / "people.json"
+    with pytest.raises(InputError, match=r"people\.json"):
+        garments.read_take(folder)
+    write_json(record, dataclasses.asdict(settings))
+    take, expected = garments.read_take(folder), draw_take(settings, name)
+    np.testing.assert_array_equal(take.identity.top.color, expected.identity.top.color)
+    np.testing.assert_array_equal(take.motion.rotations, Motion.load(folder / "motion.npz").rotations)
+    write_json(record, dataclasses.asdict(dataclasses.replace(settings, seed=4)))
+    with pytest.raises(InputError, match="are not those of this person and motion"):
+        garments.read_take(folder)
+    write_json(record, dataclasses.asdict(dataclasses.replace(settings, frames=3)))
+    with pytest.raises(InputError, match="is of other frames than"):
+        garments.read_take(folder)
+    for wrong in ({"seed": -1}, {"size": [32]}, {"plain": 1}, {"frames": "2"}):
+        write_json(record, dataclasses.asdict(settings) | wrong)
+        with pytest.raises(InputError, match=rf"people\.json: {next(iter(wrong))}"):
+            garments.read_take(folder)
+    write_json(record, {"seed": 3})
+    with pytest.raises(InputError, match="is not a record of"):
+        garments.read_take(folder)
+    folder.rename(folder.with_name("walk"))
+    with pytest.raises(InputError, match="is not a video of"):
+        garments.read_take(folder.with_name("walk"))
 
 
 def test_a_back_differs_from_a_front():
