@@ -1,10 +1,12 @@
 """Shared settings of the tests: CPU, 8 host devices, one compilation cache for every worker and run."""
 
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 import hypothesis
 import pytest
+import record_errors
 import shape_checks
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -21,6 +23,24 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("tests")
 shape_checks.install()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    record_errors.add_option(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    record_errors.configure(config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    before = record_errors.count()
+    try:
+        return (yield)
+    finally:
+        if item.config.getoption("--errors") or hasattr(item.config, "workerinput"):
+            record_errors.take_errors(item, before)
 
 
 @pytest.fixture(scope="session")

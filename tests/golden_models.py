@@ -1,4 +1,7 @@
-"""The golden tiny networks as Flax modules, and the comparison every golden test makes."""
+"""The golden tiny networks as Flax modules, and the comparison every golden test makes.
+
+`pytest -m parity --errors=FILE` writes what the comparisons found (tests/conftest.py).
+"""
 
 import functools
 from collections.abc import Mapping
@@ -28,6 +31,10 @@ CONFIG = ChampConfig(
 )
 
 
+COMPARED: list[float] = []
+"""Every error that a comparison has found in this process; tests/conftest.py takes those of each test."""
+
+
 def golden(name: str) -> dict[str, np.ndarray]:
     """tests/golden/model/NAME.npz as a dict; a training golden gets its `guidance_cond` (B, 12, F, H, W) float16."""
     with np.load(golden_weights.GOLDEN / f"{name}.npz") as file:
@@ -41,14 +48,20 @@ def golden(name: str) -> dict[str, np.ndarray]:
 
 def relative(ours: jax.Array, theirs: np.ndarray) -> float:
     """|ours - theirs| / |theirs| in float64, and the shapes agree."""
+    return distance(ours, theirs, np.linalg.norm(np.asarray(theirs, np.float64)))
+
+
+def distance(ours: jax.Array, theirs: np.ndarray, scale: float) -> float:
+    """|ours - theirs| / scale in float64, and the shapes agree."""
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     assert ours.shape == theirs.shape
-    return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
+    COMPARED.append(float(np.linalg.norm(ours - theirs) / scale))
+    return COMPARED[-1]
 
 
 def channels_last(x: np.ndarray) -> jax.Array:
     """(B, C, ...) -> (B, ..., C)."""
-    return jnp.moveaxis(jnp.asarray(x), 1, -1)
+    return jnp.moveaxis(jnp.asarray(np.asarray(x)), 1, -1)
 
 
 def fill(abstract: nnx.Module, tensors: Mapping[str, np.ndarray]) -> nnx.Module:
@@ -88,4 +101,15 @@ def build_champ(config: ChampConfig = CONFIG, **options) -> Champ:
     return champ
 
 
-__all__ = ["CONFIG", "build", "build_champ", "channels_last", "fill", "flatten", "golden", "relative", "tensors"]
+__all__ = [
+    "CONFIG",
+    "build",
+    "build_champ",
+    "channels_last",
+    "distance",
+    "fill",
+    "flatten",
+    "golden",
+    "relative",
+    "tensors",
+]

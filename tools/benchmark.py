@@ -6,12 +6,14 @@
   taskset -c 0 python tools/benchmark.py --what=people --size=128      making synthetic people, on one core
   python tools/benchmark.py --what=training --model=full --size=512,768    optimizer steps, one GPU of 80 GB
   python tools/benchmark.py --what=training,data --size=512            and whether the data pipeline keeps up with them
+  python tools/benchmark.py --what=peaks,kernels,trace --size=512      the device at best, attention kernels, a profile
 
 Everything is compiled and run once before it counts, waits for the device, and is a median over --repeats runs.
 Memory is the device's peak, or on a CPU what the compiled program holds (arguments, outputs, temporaries). "times as
 fast" compares with the PyTorch reference on one H100, where its figures are known for the same work.
 """
 
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
@@ -23,9 +25,18 @@ from benchmarks.timing import Row, machine, table, write_json
 from champ_jax.common.cli import Parser, run
 from champ_jax.common.ranges import Choice, Integer, Items, Number
 
-SUBJECTS = ("inference", "conditions", "people", "training", "data")
+SUBJECTS = ("inference", "conditions", "people", "training", "data", "peaks", "kernels", "trace")
 # Sides of the toy's pictures.
-SIDES = {"inference": 128, "conditions": 128, "people": 128, "training": 64, "data": 64}
+SIDES = {
+    "inference": 128,
+    "conditions": 128,
+    "people": 128,
+    "training": 64,
+    "data": 64,
+    "peaks": 64,
+    "kernels": 128,
+    "trace": 64,
+}
 SECONDS = 10.0  # time for which each data pipeline is measured
 
 
@@ -51,6 +62,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--chunk", type=counts, default=4, help="frames encoded and decoded at once")
     parser.add_argument("--dtype", type=Choice("float32", "bfloat16"), default="float32" if on_cpu else "bfloat16")
     parser.add_argument("--remat", type=remats, default="full", help=f"training: {remats}")
+    parser.add_argument("--stage", type=Items(Choice(1, 2), 1), default="1,2", help="training: stages (%(default)s)")
     parser.add_argument("--cached", action="store_true", help="training: from cached latents")
     parser.add_argument("--data", default=None, help="data: a dataset; one is made if none is named")
     parser.add_argument("--workers", type=counts, default=os.cpu_count(), help="data: processes (%(default)s)")
@@ -61,19 +73,23 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--output", default=None, help="a JSON file for settings, machine and rows")
     options = parser.parse_args(argv)
     rows: list[Any] = []
+    profiles: list[dict[str, Any]] = []
     steps: dict[int, list[Row]] = {}  # measured training steps by size
     for subject in options.what:
         default = 512 if options.model == "full" else SIDES[subject]
         for size in options.size or (default,):
             print(f"\n{subject}, {size} x {size}", file=sys.stderr)
             measured, text = _measure(subject, size, options, steps.get(size, []))
-            rows += measured
+            if subject == "trace":
+                profiles.append({"size": size, "shares": [dataclasses.asdict(share) for share in measured]})
+            else:
+                rows += measured
             if subject == "training":
                 steps[size] = measured
             print(f"\n### {subject}, {options.model} model, {size} x {size}\n\n{text}")
     print("\n" + ", ".join(f"{name} {value}" for name, value in machine().items()))
     if options.output:
-        write_json(options.output, rows, vars(options))
+        write_json(options.output, rows, vars(options), **({"profiles": profiles} if profiles else {}))
 
 
 def _measure(subject: str, size: int, options, steps: list[Row]) -> tuple[list[Any], str]:
@@ -98,6 +114,7 @@ def _measure(subject: str, size: int, options, steps: list[Row]) -> tuple[list[A
             dtype=options.dtype,
             remat=options.remat,
             cached=options.cached,
+            stages=options.stage,
             repeats=options.repeats,
         )
         return rows, table(rows)
@@ -108,6 +125,16 @@ def _measure(subject: str, size: int, options, steps: list[Row]) -> tuple[list[A
             options.data, size, frames=options.frames, workers=options.workers, seconds=SECONDS, steps=steps
         )
         return feeds, data.table(feeds)
+    if subject == "peaks":
+        from benchmarks import peaks
+
+        rows = peaks.run(options.model, options.dtype, options.repeats)
+        return rows, table(rows)
+    if subject == "kernels":
+        from benchmarks import kernels
+
+        rows, refused = kernels.run(options.model, size, options.frames, options.dtype, options.repeats)
+        return rows, "\n".join([table(rows), "", *refused])
     from benchmarks import inference
 
     from champ_jax.inference.settings import Settings
@@ -120,6 +147,11 @@ def _measure(subject: str, size: int, options, steps: list[Row]) -> tuple[list[A
         batch=options.batch,
         chunk=options.chunk,
     )
+    if subject == "trace":
+        from benchmarks import trace
+
+        shares = trace.run(options.model, size, options.frames, settings, options.dtype)
+        return shares, trace.table(shares)
     rows = inference.run(options.model, size, options.frames, settings, options.dtype, options.repeats)
     return rows, table(rows)
 

@@ -7,16 +7,9 @@ from collections.abc import Sequence
 
 from champ_jax.common.cli import Parser, run
 from champ_jax.common.outputs import Kind, Output, claim
-from champ_jax.weights.packed import pack_run, size_of
-from champ_jax.weights.tensor_files import open_tensors
+from champ_jax.weights.packed import is_packed, pack_run, size_of
 
-
-def _is_packed(path: str) -> bool:
-    with open_tensors(path) as file:
-        return "model" in file.metadata
-
-
-PACKED = Kind("a packed model", _is_packed)
+PACKED = Kind("a packed model", is_packed)
 
 
 def main(argv: Sequence[str]) -> None:

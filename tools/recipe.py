@@ -8,10 +8,12 @@ DIR/predictions            the held-out videos by the model
 DIR/report.{json,md}       how good they are, beside baselines and ceilings; pictures in DIR/report_sheet.png
 DIR/legs.json              {leg: {command, seconds, finished}} of what has run
 DIR/times.md               the same for people
+DIR/carried.json           what came from another machine (tools/carry_weights.py): weights in DIR/carried, or the model
 """
 
 import dataclasses
 import json
+import math
 import os
 import shlex
 import signal
@@ -22,9 +24,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from champ_jax.common.errors import InputError
-from champ_jax.common.files import atomic_path
+from champ_jax.common.files import atomic_path, read_json
 
-LEGS = "legs.json"
+LEGS, CARRIED = "legs.json", "carried"
+TRAININGS = ("autoencoder", "stage1", "stage2")
 # A step on a CPU asks for all of its memory anew, and page faults took a fifth of the processor: glibc is to keep what
 # it was given, in huge pages. Other allocators do not read these.
 _MEMORY = {
@@ -42,8 +45,11 @@ class Variant:
       videos, frames: Counts for the people to train on.
       plain: whether all of them stand in studios, in clothes of one color.
       held_out, held_out_frames: Counts for the people to test on.
-      settings: {leg: {field: value}} that differ from configs/people/LEG.py; those of 'report' are options of
+      size: side of the pictures.
+      config: The config of a training, where '{leg}' stands for autoencoder, stage1 or stage2.
+      settings: {leg: {field: value}} that differ from that config; those of 'report' are options of
         tools/report_builtin.py.
+      shares: {leg: share} of the time that a call with `within` gives the legs that may end early.
     """
 
     videos: int = 400
@@ -51,24 +57,43 @@ class Variant:
     plain: bool = True
     held_out: int = 16
     held_out_frames: int = 44  # two windows
+    size: int = 128
+    config: str = "configs/people/{leg}.py"
     settings: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
+    shares: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
-_LARGE = {"dtype": "bfloat16", "attention": "auto", "data.workers": "12", "checkpoint.every": "500"}
+# Enough of everything for any machine; time ends it.
+_ACCELERATOR = Variant(
+    videos=3000,
+    frames=48,
+    plain=False,
+    held_out=32,
+    size=256,
+    config="configs/people/accelerator.py:{leg}",
+    shares={"people": 0.2, "autoencoder": 0.17, "stage1": 0.28, "stage2": 0.1},
+)
+_HALF = {"data.image_size": "128,128"}
 
 VARIANTS = {
     "cpu": Variant(),
-    # The same networks on 15 to 40 times the samples, of eight times the people, in the world as it is drawn.
-    "accelerator": Variant(
-        videos=3000,
-        frames=48,
-        plain=False,
-        held_out=32,
-        settings={
-            "autoencoder": {**_LARGE, "steps": "6000", "data.batch_size": "64"},
-            "stage1": {**_LARGE, "steps": "8000", "data.batch_size": "96", "average.decay": "0.999"},
-            "stage2": {**_LARGE, "steps": "1500", "data.batch_size": "16", "average.decay": "0.99"},
-        },
+    # Larger networks at 256x256 on eight times the people, in the world as it is drawn.
+    "accelerator": _ACCELERATOR,
+    # The same at 128x128, where that is too much for the time.
+    "accelerator_128": dataclasses.replace(
+        _ACCELERATOR,
+        size=128,
+        settings={"autoencoder": {"data.image_size": "64,64"}, "stage1": _HALF, "stage2": _HALF},
+    ),
+    # As little as shows that everything runs.
+    "toy": Variant(
+        videos=5,
+        frames=6,
+        held_out=1,
+        held_out_frames=4,
+        size=64,
+        config="configs/people/accelerator.py:toy_{leg}",
+        shares=_ACCELERATOR.shares,
     ),
 }
 
@@ -80,10 +105,13 @@ class Leg:
     Attributes:
       name: The leg's name.
       arguments: The arguments of Python, relative to the checkout.
+      share: The share of the time that is given by `within` after which the leg ends with what it has; None: it ends
+        by itself.
     """
 
     name: str
     arguments: tuple[str, ...]
+    share: float | None = None
 
     @property
     def command(self) -> str:
@@ -91,7 +119,42 @@ class Leg:
         return shlex.join(["python", *self.arguments])
 
 
-def legs(directory: Path, variant: Variant, seed: int, settings: Mapping[str, str] | None = None) -> list[Leg]:
+@dataclasses.dataclass(frozen=True)
+class Carried:
+    """Weights that another machine trained: in DIR/carried, or after the last training DIR/model.safetensors.
+
+    Attributes:
+      leg: The training they are of.
+      finished: whether it was over.
+    """
+
+    leg: str
+    finished: bool
+
+
+def find_carried(directory: Path) -> Carried | None:
+    """What DIR/carried.json says; None where there is none.
+
+    Raises:
+      InputError: it is damaged.
+    """
+    path = directory / f"{CARRIED}.json"
+    if not path.exists():
+        return None
+    fields = read_json(path)
+    good = isinstance(fields, dict) and fields.get("leg") in TRAININGS and isinstance(fields.get("finished"), bool)
+    if not good:
+        raise InputError(f"{path}: is damaged; remove it and {directory / CARRIED}")
+    return Carried(fields["leg"], fields["finished"])
+
+
+def legs(
+    directory: Path,
+    variant: Variant,
+    seed: int,
+    settings: Mapping[str, str] | None = None,
+    carried: Carried | None = None,
+) -> list[Leg]:
     """The commands of a recipe.
 
     Args:
@@ -99,41 +162,68 @@ def legs(directory: Path, variant: Variant, seed: int, settings: Mapping[str, st
       variant: how much.
       seed: The seed of the people and of every training; the held-out people have seed + 1.
       settings: fields of every training's config that are set besides the variant's.
+      carried: weights that stand for the trainings up to theirs.
     """
+    done = TRAININGS.index(carried.leg) + carried.finished if carried else 0
+    places = {leg: directory / (CARRIED if number < done else leg) for number, leg in enumerate(TRAININGS)}
 
     def train(leg: str, **fields: str) -> Leg:
         data = {"data.path": directory / "dataset", "validation.path": directory / "people" / "test", "seed": seed}
         everything = {**data, **fields, **variant.settings.get(leg, {}), **(settings or {})}
         overrides = [f"--config.{name}={value}" for name, value in everything.items()]
-        folder = f"--workdir={directory / leg}"
-        return Leg(leg, ("-m", "champ_jax.train", f"--config=configs/people/{leg}.py", folder, *overrides))
+        options = (f"--config={variant.config.format(leg=leg)}", f"--workdir={directory / leg}")
+        return Leg(leg, ("-m", "champ_jax.train", *options, *overrides), variant.shares.get(leg))
 
     plain = ("--plain",) if variant.plain else ()
     people = ("tools/make_people.py", f"--output={directory / 'people'}", f"--count={variant.videos}", *plain)
     held_out = ("tools/make_people.py", f"--output={directory / 'held_out'}", f"--count={variant.held_out}", *plain)
-    dataset = f"--output={directory / 'dataset'}"
-    cache = ("--cache_latents", f"--weights={directory / 'autoencoder'}", "--size=128x128", "--batch_size=32")
-    pack = ("tools/pack_model.py", f"--run={directory / 'stage2'}")
+    size, dataset = f"--size={variant.size}x{variant.size}", f"--output={directory / 'dataset'}"
+    cache = ("--cache_latents", f"--weights={places['autoencoder']}", size, "--batch_size=32")
+    trainings = []
+    for number, leg in enumerate(TRAININGS):
+        if number == 1:
+            trainings.append(Leg("latents", ("tools/build_dataset.py", dataset, *cache)))
+        if number >= done:
+            start = directory / CARRIED if carried and leg == carried.leg else None
+            start = start or (places[TRAININGS[number - 1]] if number else None)
+            trainings.append(train(leg, **({} if start is None else {"init": start})))
+    packed = directory / "model.safetensors"
+    pack = Leg("pack", ("tools/pack_model.py", f"--run={places['stage2']}", f"--output={packed}"))
+    frames = f"--frames={variant.held_out_frames}"
     videos = f"--held_out={directory / 'held_out' / 'test'}"
-    weights = f"--weights={directory / 'stage2'}"
+    weights = f"--weights={packed if done == len(TRAININGS) else places['stage2']}"
     predictions = directory / "predictions"
+    predict = ("tools/predict_held_out.py", videos, weights, f"--output={predictions}")
     options = [f"--{name}={value}" for name, value in variant.settings.get("report", {}).items()]
-    report = ("tools/report_builtin.py", videos, f"--train={directory / 'people' / 'train'}", weights, *options)
-    return [
-        Leg("people", (*people, f"--frames={variant.frames}", f"--seed={seed}")),
-        Leg("dataset", ("tools/build_dataset.py", f"--source={directory / 'people' / 'train'}", dataset)),
-        train("autoencoder"),
-        Leg("latents", ("tools/build_dataset.py", dataset, *cache)),
-        train("stage1", init=directory / "autoencoder"),
-        train("stage2", init=directory / "stage1"),
-        Leg("pack", (*pack, f"--output={directory / 'model.safetensors'}")),
-        Leg("held_out", (*held_out, f"--frames={variant.held_out_frames}", f"--seed={seed + 1}", "--test_share=1")),
-        Leg("predict", ("tools/predict_held_out.py", videos, weights, f"--output={predictions}")),
+    if variant.shares:  # there is no time for what needs a detector of its own, and no PyAV
+        predict, train_folder = (*predict, "--no_videos"), ()
+    else:
+        train_folder = (f"--train={directory / 'people' / 'train'}",)
+    report = ("tools/report_builtin.py", videos, *train_folder, weights, *options)
+    after = [
+        Leg("held_out", (*held_out, size, frames, f"--seed={seed + 1}", "--test_share=1")),
+        Leg("predict", predict),
         Leg("report", (*report, f"--predictions={predictions}", f"--output={directory / 'report.json'}")),
+    ]
+    if done == len(TRAININGS):
+        return after
+    return [
+        Leg("people", (*people, size, f"--frames={variant.frames}", f"--seed={seed}"), variant.shares.get("people")),
+        Leg("dataset", ("tools/build_dataset.py", f"--source={directory / 'people' / 'train'}", dataset)),
+        *trainings,
+        pack,
+        *after,
     ]
 
 
-def run(directory: Path, todo: list[Leg], checkout: Path, *, minutes: float | None = None) -> bool:
+def run(
+    directory: Path,
+    todo: list[Leg],
+    checkout: Path,
+    *,
+    minutes: float | None = None,
+    within: float | None = None,
+) -> bool:
     """Runs the legs that are not done; the same call resumes after a stop.
 
     Args:
@@ -141,6 +231,8 @@ def run(directory: Path, todo: list[Leg], checkout: Path, *, minutes: float | No
       todo: The legs, from `legs`.
       checkout: where the commands run.
       minutes: after which the running leg is asked to stop (SIGTERM: a training saves and ends); None: no limit.
+      within: minutes of all calls together, of which legs with a share get theirs: where that is used up, such a leg is
+        asked to stop and is finished with what it has; None: every leg ends by itself.
 
     Returns:
       Whether everything is done.
@@ -158,7 +250,11 @@ def run(directory: Path, todo: list[Leg], checkout: Path, *, minutes: float | No
             continue
         print(f"{leg.name}: {leg.command}", flush=True)
         start = time.monotonic()
-        stopped = _run(leg, checkout, deadline)
+        own = math.inf if leg.share is None or within is None else start + 60 * within * leg.share - before["seconds"]
+        stopped = _run(leg, checkout, min(own, math.inf if deadline is None else deadline))
+        if stopped and (deadline is None or own <= deadline):
+            _close(leg, directory, checkout, deadline)
+            stopped = False
         seconds = before["seconds"] + time.monotonic() - start
         done[leg.name] = {"command": leg.command, "seconds": round(seconds, 1), "finished": not stopped}
         with atomic_path(record) as path:
@@ -169,11 +265,25 @@ def run(directory: Path, todo: list[Leg], checkout: Path, *, minutes: float | No
     return True
 
 
+def _close(leg: Leg, directory: Path, checkout: Path, deadline: float | None) -> None:
+    """Finishes a leg that was stopped when its share of the time was used up."""
+    print(f"{leg.name}: its share of the time is used up", flush=True)
+    if leg.name not in TRAININGS:
+        return
+    steps = [int(path.name) for path in (directory / leg.name / "checkpoints").glob("*") if path.name.isdecimal()]
+    from_elsewhere = any(CARRIED in argument for argument in leg.arguments)
+    if not any(steps) and not (steps and from_elsewhere):
+        raise InputError(f"{leg.name}: took no step in its share of the time; give more with --within")
+    if leg.name == "autoencoder":  # a training that ends by itself measures its latents' scale
+        _run(dataclasses.replace(leg, arguments=(*leg.arguments, f"--config.steps={max(steps)}")), checkout, deadline)
+
+
 def _run(leg: Leg, checkout: Path, deadline: float | None) -> bool:
     """Whether the leg had to be stopped."""
     process = subprocess.Popen([sys.executable, *leg.arguments], cwd=checkout, env=_MEMORY | dict(os.environ))
     try:
-        status = process.wait(None if deadline is None else max(deadline - time.monotonic(), 0))
+        left = math.inf if deadline is None else max(deadline - time.monotonic(), 0)
+        status = process.wait(None if left == math.inf else left)
         stopped = False
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGTERM)

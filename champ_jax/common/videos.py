@@ -1,5 +1,7 @@
 """Videos in and out: the only place where video files are decoded and encoded (PyAV, never a system ffmpeg)."""
 
+from __future__ import annotations
+
 import functools
 import math
 import os
@@ -10,9 +12,8 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import av
 import numpy as np
 
 from champ_jax.common.contents import HEAD, describe
@@ -20,6 +21,9 @@ from champ_jax.common.errors import InputError
 from champ_jax.common.files import atomic_path, open_input
 from champ_jax.common.limits import require_memory
 from champ_jax.common.pictures import MAX_PIXELS
+
+if TYPE_CHECKING:
+    import av  # loaded where it is used: what writes no videos needs none
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
 FORMATS = "mov,mp4,matroska,webm,avi,gif"
@@ -44,6 +48,8 @@ def read_video(path: str | os.PathLike) -> Iterator[np.ndarray]:
     Warns:
       UserWarning: the video is HDR or of a wide gamut, or its pixels are not square, so frames will look off.
     """
+    import av
+
     with _open(path) as (container, stream):
         _warn_of_colors(path, stream)
         # The first error ends decoding: with what decoders invent instead, a damaged video would pass for a bad one.
@@ -100,6 +106,8 @@ class _open:
         self._path = path
 
     def __enter__(self) -> tuple[Any, Any]:
+        import av
+
         with open_input(self._path) as file:
             head = file.read(HEAD)
         options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
@@ -217,7 +225,9 @@ class VideoWriter:
         self.count = 0
         self._stream: av.VideoStream | None = None
 
-    def __enter__(self) -> "VideoWriter":
+    def __enter__(self) -> VideoWriter:
+        import av
+
         self._atomic = atomic_path(self.path)
         self._temporary = self._atomic.__enter__()
         try:
@@ -231,6 +241,8 @@ class VideoWriter:
 
     def write(self, frame: np.ndarray) -> None:
         """Appends one uint8 RGB frame (height, width, 3); all frames must have the first one's size."""
+        import av
+
         height, width = frame.shape[:2]
         frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         stream = self._stream

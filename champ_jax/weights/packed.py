@@ -59,6 +59,12 @@ def pack(path: str | os.PathLike, model: ChampConfig, arrays: Flat) -> None:
         safetensors.numpy.save_file(stored, temporary, metadata=metadata)
 
 
+def is_packed(path: str | os.PathLike) -> bool:
+    """Whether a .safetensors file is a packed model."""
+    with open_tensors(path) as file:
+        return "model" in file.metadata
+
+
 def read_model(path: str | os.PathLike) -> ChampConfig:
     """The sizes of a packed model."""
     return ChampConfig.from_json(_metadata(path)["model"])

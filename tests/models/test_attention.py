@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from champ_jax.common.errors import InputError
 from champ_jax.models import attention as attention_module
-from champ_jax.models.attention import attention, recommended_kernels, splash_attention
+from champ_jax.models.attention import KERNELS, attention, check_kernel, recommended_kernels, splash_attention
 from champ_jax.models.functional import PureNetwork
 from champ_jax.models.initial_values import initialized
 from champ_jax.models.options import AttentionKernels, NetworkOptions
@@ -83,6 +83,42 @@ def test_splash_runs_where_a_shard_map_has_split_the_batch():
     split = jax.jit(jax.shard_map(local, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False))
     expected = attention(*arrays, kernel="xla")
     assert relative(split(*arrays), expected) < 1e-5
+
+
+def formula_gradient(query, key, value, key_lengths, cotangent):
+    """The gradients of sum(formula * cotangent) by query, key and value, in float64 with numpy."""
+    query, key, value, cotangent = (np.asarray(x, np.float64) for x in (query, key, value, cotangent))
+    scale = query.shape[-1] ** -0.5
+    scores = np.einsum("nqhd,nkhd->nhqk", query, key) * scale
+    seen = np.arange(key.shape[1]) < np.array(key_lengths)[:, None]
+    scores = np.where(seen[:, None, None], scores, -np.inf)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    inner = np.einsum("nqhd,nkhd->nhqk", cotangent, value)
+    inner = scale * weights * (inner - (inner * weights).sum(-1, keepdims=True))
+    by_query, by_key = np.einsum("nhqk,nkhd->nqhd", inner, key), np.einsum("nhqk,nqhd->nkhd", inner, query)
+    return by_query, by_key, np.einsum("nhqk,nqhd->nkhd", weights, cotangent)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("head_size", [40, 80, 160])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_kernels_of_this_device_compute_the_formula_in_bfloat16(kernel, head_size):
+    """Forward and backward, with a bank that some sequences do not see, at the head sizes of the UNet's levels."""
+    arrays = [x.astype(jnp.bfloat16) for x in qkv(2, 128, 256, 2, head_size)]
+    try:
+        check_kernel(kernel, arrays[0].shape, arrays[1].shape, jnp.bfloat16)
+    except InputError as error:
+        pytest.skip(str(error))
+    lengths = jnp.array([256, 128])
+    cotangent = qkv(2, 128, 1, 2, head_size, seed=1)[0].astype(jnp.bfloat16)
+    run = jax.jit(lambda *arrays: attention(*arrays, key_lengths=lengths, kernel=kernel))
+    pull = jax.jit(lambda arrays, cotangent: jax.vjp(run, *arrays)[1](cotangent))
+    exact = [np.asarray(x, np.float32) for x in arrays]
+    assert relative(run(*arrays), formula(*exact, lengths)) < 5e-3
+    expected = formula_gradient(*exact, lengths, np.asarray(cotangent, np.float32))
+    for ours, theirs in zip(pull(arrays, cotangent), expected):
+        assert relative(ours, theirs) < 1e-2
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ def tiny():
     return golden_models.build("guidance")
 
 
+@pytest.mark.parity
 def test_full_width_encoder():
     arrays = golden("a_guidance_encoder")
     config = GuidanceConfig(out_channels=32)
@@ -34,6 +35,7 @@ def test_full_width_encoder():
     assert relative(encoder(x), y) < TOLERANCE
 
 
+@pytest.mark.parity
 def test_encoder_of_odd_sizes(tiny):
     arrays = golden("a_guidance_encoder_tiny_normal")
     x, y = channels_last(arrays["x"]), channels_last(arrays["y"])

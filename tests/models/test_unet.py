@@ -59,6 +59,7 @@ def denoise():
     return call
 
 
+@pytest.mark.parity
 def test_bank(bank_of):
     arrays = golden("b_reference_bank")
     bank = bank_of(channels_last(arrays["ref_latents"]), arrays["encoder_hidden_states"][:, 0])
@@ -69,6 +70,7 @@ def test_bank(bank_of):
         assert relative(bank[place], arrays[f"bank_{entry['i']:02d}"]) < TOLERANCE, place
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(
     ("golden_name", "token", "timesteps", "guided"),
     [
@@ -85,6 +87,7 @@ def test_denoiser_without_bank(cases, denoise, golden_name, token, timesteps, gu
     assert relative(out, cases[golden_name]) < TOLERANCE
 
 
+@pytest.mark.parity
 def test_denoiser_with_bank(cases, bank_of, denoise):
     latents, timesteps, guidance = cases["latents"], cases["timesteps_vec"], cases["guidance_fea"]
     pictures = jnp.repeat(cases["ref_latents"], 2, axis=0)
@@ -102,11 +105,13 @@ def test_denoiser_with_bank(cases, bank_of, denoise):
     assert relative(out, cases["out_bank_cfg0"]) < TOLERANCE
 
 
+@pytest.mark.parity
 def test_odd_sizes_and_one_frame(cases, denoise):
     out = denoise(cases["latents_odd"], cases["timesteps_vec"], None, cases["ehs_plain"], None)
     assert relative(out, cases["out_nohook_odd_F1"]) < TOLERANCE
 
 
+@pytest.mark.parity
 def test_stage_1_model_has_no_motion_modules(cases):
     config = dataclasses.replace(golden_models.CONFIG, motion=None)
     model = golden_models.build("denoising_unet", config)
@@ -122,6 +127,7 @@ def test_stage_1_model_has_no_motion_modules(cases):
     assert relative(predict(state, *inputs), cases["out_stage1_F1"]) < TOLERANCE
 
 
+@pytest.mark.parity
 def test_motion_module():
     arrays = golden("c_motion_module_down0_0")
     x = channels_last(arrays["x"])
@@ -148,6 +154,7 @@ def test_unused_tensors_cannot_matter(cases, denoise):
     np.testing.assert_array_equal(clean, dirty)
 
 
+@pytest.mark.parity
 def test_bfloat16_computes_near_float32():
     """bf16 compute, from float32 parameters, stays within bf16's precision: norms and softmax reduce in float32."""
     x = 30 + jax.random.normal(jax.random.key(0), (2, 8, 8, 32))  # a large mean is what bf16 moments would lose
@@ -162,6 +169,23 @@ def test_bfloat16_computes_near_float32():
         )
     assert outputs[jnp.bfloat16].dtype == jnp.bfloat16
     assert relative(outputs[jnp.bfloat16].astype(jnp.float32), outputs[jnp.float32]) < 2e-2
+
+
+@pytest.mark.slow
+@pytest.mark.parity
+def test_denoiser_in_bfloat16_is_near_the_reference(cases, bank_of):
+    """The whole network with its bank, bf16 compute from float32 parameters."""
+    graph, state = nnx.split(golden_models.build("denoising_unet", dtype=jnp.bfloat16))
+    bank = bank_of(cases["ref_latents"], cases["ehs_cfg"][1:])
+
+    @jax.jit
+    def predict(state, latents, timesteps, bank, token, guidance):
+        model = nnx.merge(graph, state)
+        return model(latents, timesteps, model.prepare_reference(bank, token), guidance, unconditional=1)
+
+    timesteps = jnp.broadcast_to(cases["timesteps_vec"], cases["latents"].shape[:1])
+    out = predict(state, cases["latents"], timesteps, bank, cases["ehs_cfg"][1:], cases["guidance_fea"])
+    assert relative(out.astype(jnp.float32), cases["out_bank_cfg1"]) < 0.05
 
 
 def test_remat_changes_nothing_but_memory():

@@ -1,5 +1,6 @@
 """Inference: every network by itself, one denoising step, the whole pipeline."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,6 +27,52 @@ REFERENCE = {
 }
 
 
+class Prepared:
+    """A pipeline of random weights with its programs, and one clip on the device."""
+
+    def __init__(self, model: str, size: int, frames: int, settings: Settings, dtype: str):
+        """Args: as those of `run`."""
+        self.config = config = model_config(model)
+        kind = jnp.dtype(dtype)
+        weights = {
+            name: random_weights(nnx.to_pure_dict(nnx.state(abstract_network(name, config, kind))))
+            for name in COMPONENTS
+        }
+        self.pipe = ChampPipeline(config, weights, dtype=dtype)
+        del weights
+        rng = np.random.default_rng(0)
+        self.picture = rng.integers(0, 256, (size, size, 3), np.uint8)
+        self.maps = {name: rng.integers(0, 256, (frames, size, size, 3), np.uint8) for name in config.conditions}
+        self.settings = settings
+        self.programs = self.pipe.compile((size, size), config.conditions, settings, frames)
+        self.latent = latent = size // config.vae.downscale
+        chunk = settings.chunk
+        self._batches = [{name: jnp.asarray(x[:chunk]) for name, x in self.maps.items()}] * -(-frames // chunk)
+        self._features = jnp.concatenate([self.encode_conditions()[0]] * len(self._batches))
+        self._latents = jax.random.normal(jax.random.key(0), (frames, latent, latent, config.unet.in_channels))
+        self._seen = self.programs.picture(self.pipe.parameters, *_pictures(config, self.picture))
+        self.plan = plan_windows(settings.windows, frames)
+
+    def encode_conditions(self) -> list[jax.Array]:
+        """The guidance features of the clip, chunk by chunk."""
+        return [self.programs.conditions(self.pipe.parameters["guidance"], batch) for batch in self._batches]
+
+    def step(self) -> jax.Array:
+        """One denoising step."""
+        weights, scale = self.pipe.parameters["denoising_unet"], self.settings.guidance_scale
+        return self.programs.denoiser(weights, self._seen, self._latents, self._features, self.plan, 500, scale)
+
+    def decode(self) -> list[jax.Array]:
+        """The pictures of the clip, chunk by chunk."""
+        latents = self._latents[: self.settings.chunk]
+        return [self.programs.decoder(self.pipe.parameters["vae"], latents) for _ in self._batches]
+
+    def animate(self) -> np.ndarray:
+        """The frames of the whole pipeline."""
+        conditions = ArrayConditions(self.maps)
+        return self.pipe.animate(self.picture, conditions, self.settings, progress=Progress(quiet=True)).frames
+
+
 def run(model: str, size: int, frames: int, settings: Settings, dtype: str, repeats: int) -> list[Row]:
     """Measures a model of random weights at `size` x `size`.
 
@@ -37,27 +84,11 @@ def run(model: str, size: int, frames: int, settings: Settings, dtype: str, repe
       dtype: 'bfloat16' or 'float32'.
       repeats: counted runs of each piece.
     """
-    config = model_config(model)
     comparable = model == "full" and frames == 24 and settings.steps == 20 and settings.guided
     reference = REFERENCE.get(size, {}) if comparable else {}
-    kind = jnp.dtype(dtype)
-    weights = {
-        name: random_weights(nnx.to_pure_dict(nnx.state(abstract_network(name, config, kind)))) for name in COMPONENTS
-    }
-    pipe = ChampPipeline(config, weights, dtype=dtype)
-    del weights
-    rng = np.random.default_rng(0)
-    picture = rng.integers(0, 256, (size, size, 3), np.uint8)
-    maps = {name: rng.integers(0, 256, (frames, size, size, 3), np.uint8) for name in config.conditions}
-    programs = pipe.compile((size, size), config.conditions, settings, frames)
-    latent = size // config.vae.downscale
-    rows = _networks(pipe, size, latent, repeats)
-
-    chunk = settings.chunk
-    batches = [{name: jnp.asarray(x[:chunk]) for name, x in maps.items()}] * -(-frames // chunk)
-
-    def encode_conditions() -> Any:
-        return [programs.conditions(pipe.parameters["guidance"], batch) for batch in batches]
+    prepared = Prepared(model, size, frames, settings, dtype)
+    config, programs, latent = prepared.config, prepared.programs, prepared.latent
+    rows = _networks(prepared.pipe, size, latent, repeats)
 
     def add(name: str, work: Callable[[], Any], per: str, flop: float, compiled: Any) -> None:
         rows.append(
@@ -74,45 +105,26 @@ def run(model: str, size: int, frames: int, settings: Settings, dtype: str, repe
 
     clip = f"{frames} frames"
     guidance = frames * network_flops.guidance_flops(config, size, size)
-    add("guidance encoders", encode_conditions, clip, guidance, programs.conditions)
-
-    features = jnp.concatenate([encode_conditions()[0]] * len(batches))
-    latents = jax.random.normal(jax.random.key(0), (frames, latent, latent, config.unet.in_channels))
-    seen = programs.picture(pipe.parameters, *_pictures(config, picture))
-    plan = plan_windows(settings.windows, frames)
-
-    def step() -> Any:
-        weights, scale = pipe.parameters["denoising_unet"], settings.guidance_scale
-        return programs.denoiser(weights, seen, latents, features, plan, 500, scale)
-
-    window = plan.frames.shape[1]
-    work = len(plan.frames) * network_flops.denoising_step_flops(
+    add("guidance encoders", prepared.encode_conditions, clip, guidance, programs.conditions)
+    window = prepared.plan.frames.shape[1]
+    work = len(prepared.plan.frames) * network_flops.denoising_step_flops(
         config, latent, latent, window, classifier_free=settings.guided
     )
-    add("denoising step", step, clip, work, programs.denoiser.program)
-
-    def decode() -> Any:
-        return [programs.decoder(pipe.parameters["vae"], latents[:chunk]) for _ in batches]
-
+    add("denoising step", prepared.step, clip, work, programs.denoiser.program)
     decoding = frames * network_flops.vae_decode_flops(config, size, size)
-    add("decode", decode, clip, decoding, programs.decoder)
-
-    def whole() -> Any:
-        animation = pipe.animate(picture, ArrayConditions(maps), settings, progress=Progress(quiet=True))
-        return animation.frames
+    add("decode", prepared.decode, clip, decoding, programs.decoder)
 
     total = settings.steps * work + decoding + guidance + sum(1e12 * row.tflop for row in rows[:3])
-    row = measure("pipeline, per frame", whole, repeats=max(1, repeats // 2), per="1 frame", flop=total)
+    repeats = max(1, repeats // 2)
+    row = measure("pipeline, per frame", prepared.animate, repeats=repeats, per="1 frame", flop=total)
     rows.append(
-        Row(
-            row.name,
-            row.seconds / frames,
-            row.fastest / frames,
-            row.slowest / frames,
-            row.per,
-            row.tflop / frames,
-            reference.get(row.name),
-            row.memory,
+        dataclasses.replace(
+            row,
+            seconds=row.seconds / frames,
+            fastest=row.fastest / frames,
+            slowest=row.slowest / frames,
+            tflop=row.tflop / frames,
+            reference_seconds=reference.get(row.name),
         )
     )
     return rows

@@ -26,6 +26,7 @@ class Row:
       fastest, slowest: the extremes.
       per: what `seconds` is for, as '24 frames'.
       tflop: analytic work of it, None where it is not counted.
+      moved: bytes read and written, None where they are not counted.
       reference_seconds: the PyTorch reference's time for the same on an H100 (README of the benchmark), if known.
       memory: peak bytes on the device, or the compiled program's arguments, outputs and temporaries on a CPU.
       reference_memory: the PyTorch reference's peak, if known.
@@ -40,11 +41,17 @@ class Row:
     reference_seconds: float | None = None
     memory: int | None = None
     reference_memory: int | None = None
+    moved: int | None = None
 
     @property
     def tflops(self) -> float | None:
         """Achieved TFLOP/s."""
         return None if self.tflop is None else self.tflop / self.seconds
+
+    @property
+    def bandwidth(self) -> float | None:
+        """Achieved bytes a second."""
+        return None if self.moved is None else self.moved / self.seconds
 
     @property
     def speedup(self) -> float | None:
@@ -61,6 +68,7 @@ def measure(
     flop: float | None = None,
     reference_seconds: float | None = None,
     memory: int | None = None,
+    moved: int | None = None,
 ) -> Row:
     """Runs `work` once to warm up and `repeats` times for the record, each waiting for the device."""
     jax.block_until_ready(work())
@@ -71,7 +79,8 @@ def measure(
         times.append(time.perf_counter() - start)
     tflop = None if flop is None else flop / 1e12
     peak = device_peak() or memory
-    return Row(name, statistics.median(times), min(times), max(times), per, tflop, reference_seconds, peak)
+    extremes = min(times), max(times)
+    return Row(name, statistics.median(times), *extremes, per, tflop, reference_seconds, peak, moved=moved)
 
 
 def device_peak() -> int | None:
@@ -106,13 +115,14 @@ def table(rows: list[Row]) -> str:
         return "" if value is None else format(value, form)
 
     lines = [
-        "| work | for | median s | min..max | TFLOP | TFLOP/s | GiB | reference s, GiB | times as fast |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| work | for | median s | min..max | TFLOP | TFLOP/s | GB/s | GiB | reference s, GiB | times as fast |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         memory = None if row.memory is None else row.memory / 2**30
         cells = [row.name, row.per, f"{row.seconds:.4g}", f"{row.fastest:.4g}..{row.slowest:.4g}"]
-        cells += [cell(row.tflop, ".4g"), cell(row.tflops, ".4g"), cell(memory, ".2f")]
+        bandwidth = None if row.bandwidth is None else row.bandwidth / 1e9
+        cells += [cell(row.tflop, ".4g"), cell(row.tflops, ".4g"), cell(bandwidth, ".4g"), cell(memory, ".2f")]
         reference = cell(row.reference_seconds, ".4g")
         if row.reference_memory is not None:
             reference += f", {row.reference_memory / 2**30:.1f}"
@@ -121,8 +131,13 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def write_json(path: str, rows: list[Row], settings: dict[str, Any]) -> None:
-    """Writes settings, machine and rows."""
+def write_json(path: str, rows: list[Row], settings: dict[str, Any], **more: Any) -> None:
+    """Writes settings, machine, rows, and what else there is."""
     with atomic_path(Path(path)) as temporary:
-        content = {"machine": machine(), "settings": settings, "rows": [dataclasses.asdict(row) for row in rows]}
+        content = {
+            "machine": machine(),
+            "settings": settings,
+            "rows": [dataclasses.asdict(row) for row in rows],
+            **more,
+        }
         temporary.write_text(json.dumps(content, indent=1) + "\n")

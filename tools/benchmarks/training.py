@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from runpy import run_path
 from typing import Any
@@ -30,7 +31,17 @@ REFERENCE = {(1, 512): (0.559, 33.6), (1, 768): (0.828, 36.1), (2, 512): (0.765,
 STAGE_2_SIZE = 512  # the largest that stage 2 is trained at
 
 
-def run(model: str, size: int, *, frames: int, dtype: str, remat: str, cached: bool, repeats: int) -> list[Row]:
+def run(
+    model: str,
+    size: int,
+    *,
+    frames: int,
+    dtype: str,
+    remat: str,
+    cached: bool,
+    repeats: int,
+    stages: Sequence[int] = (1, 2),
+) -> list[Row]:
     """Measures stage 1 at `size` x `size`, and stage 2 where it is trained at that size.
 
     Args:
@@ -41,10 +52,13 @@ def run(model: str, size: int, *, frames: int, dtype: str, remat: str, cached: b
       remat: 'none', 'full', 'dots' or 'all_dots': what the backward pass recomputes.
       cached: take cached latents and embeddings: no VAE, no image encoder in the step.
       repeats: counted steps.
+      stages: those that are measured.
     """
     options = {"dtype": dtype, "remat": remat, "cached": cached, "repeats": repeats}
-    rows = [_measure(model, size, stage=1, samples=4, frames=1, **options)]
-    if size <= STAGE_2_SIZE:
+    rows = []
+    if 1 in stages:
+        rows.append(_measure(model, size, stage=1, samples=4, frames=1, **options))
+    if 2 in stages and size <= STAGE_2_SIZE:
         rows.append(_measure(model, size, stage=2, samples=1, frames=frames, **options))
     return rows
 

@@ -1,0 +1,1 @@
+"""What tools/accelerator_day.py is made of: the plan, the runner, results that travel in pieces, what has to travel."""
