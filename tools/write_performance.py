@@ -21,12 +21,12 @@ from champ_jax.common.files import read_json, require_folder, write_json, write_
 from champ_jax.common.outputs import Kind, Output, claim
 from champ_jax.common.ranges import Number
 from champ_jax.planning.report import Report
+from champ_jax.training.throughput import PEAK_TFLOPS
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER, SCALING, PAGE = ROOT / "docs" / "performance", ROOT / "docs" / "scaling", ROOT / "docs" / "performance.md"
 FLOPS = FOLDER / "flops.json"
-# Dense bf16 TFLOP/s and TB/s by the makers' data sheets.
-DEVICES = {"H100 SXM": (989, 3.35), "H200": (989, 4.8), "TPU v5e": (197, 0.82), "TPU v6e": (918, 1.64)}
+DEVICES = ("NVIDIA A100", "NVIDIA H100", "NVIDIA H200", "TPU v5 lite", "TPU v6")
 _WORK = {  # what is counted, with the figure of the reference for the same work
     "denoising step, 512x512": inference.REFERENCE[512]["denoising step"],
     "denoising step, 768x768": inference.REFERENCE[768]["denoising step"],
@@ -62,8 +62,8 @@ def make_page(folders: Iterable[Path]) -> str:
     """The page, of the records in `folders`."""
     parts = [machine_section(folder) for folder in folders]
     measured = "\n\n".join(parts) or (
-        "**Not measured.** No accelerator has run this code yet; the figures that follow are the compilers' and the\n"
-        "data sheets'."
+        "**Not measured.** No accelerator has run this code yet; the figures that follow are the\n"
+        "compilers' and the data sheets'."
     )
     text = (ROOT / "tools" / "performance_page.md").read_text()
     for name, value in {"reference": reference(), "measured": measured, "estimates": estimates()}.items():
@@ -113,25 +113,26 @@ def estimates() -> str:
     rule = Number(above=0)
     if not isinstance(fields, dict) or set(fields) != set(_WORK):
         raise InputError(f"{FLOPS}: is not the count of --count_flops; count again")
+    peaks = [dict(PEAK_TFLOPS)[device] for device in DEVICES]
     rows = []
     for name, seconds in _WORK.items():
         rule.check(f"{FLOPS}: {name}", fields[name])
-        least = [f"{1e3 * fields[name] / tflops:.0f}" for tflops, _ in DEVICES.values()]
+        least = [f"{1e3 * fields[name] / tflops:.0f}" for tflops in peaks]
         rows.append((name, f"{fields[name]:.1f}", *least, f"{1e3 * seconds:.0f}"))
     header = ("work", "TFLOP", *(f"{device}, ms" for device in DEVICES), "reference on an H100, ms")
     lines = [
         "### Arithmetic alone",
         "",
-        "The least time that the useful FLOPs of a program take at a device's dense bf16 peak by its data sheet. No\n"
-        "program reaches it: normalizations, activations and copies move bytes besides, and recomputation in the\n"
-        "backward pass is not counted.",
+        "The least time that the useful FLOPs of a program take at a device's dense bf16 peak by its data\n"
+        "sheet. No program reaches it: normalizations, activations and copies move bytes besides, and\n"
+        "recomputation in the backward pass is not counted.",
         "",
         table(header, rows),
         "",
         "### Compiled for a TPU without one",
         "",
-        "What the compiler plans for a training step on one chip ([scaling.md](scaling.md) says how, and for other\n"
-        "meshes). Nothing was timed.",
+        "What the compiler plans for a training step on one chip ([scaling.md](scaling.md) says how, and\n"
+        "for other meshes). Nothing was timed.",
         "",
         _compiled(),
         "",
