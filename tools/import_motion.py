@@ -3,8 +3,8 @@
     python tools/import_motion.py --input=FILE_OR_FOLDER --output=motion.npz
 
 Reads, recognized by content: the reference implementation's per-frame .npy folder and smpls_group.npz; 4D-Humans and
-PHALP .pkl; WHAM's wham_output.pkl; TRAM's hps_track_*.npy; GVHMR's .pt; PromptHMR's results.pkl; AMASS and SMPL-X .npz;
-and motion.npz itself, to change one. Nothing inside a pickle is ever run.
+PHALP .pkl; WHAM's wham_output.pkl; TRAM's hps_track_*.npy; GVHMR's .pt; PromptHMR's results.pkl; NLF's pose, betas and
+trans; AMASS and SMPL-X .npz; and motion.npz itself, to change one. Nothing inside a pickle is ever run.
 """
 
 import re

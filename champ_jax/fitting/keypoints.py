@@ -92,13 +92,13 @@ class Keypoints:
         Raises:
           InputError: as `validate`.
         """
-        frames = next(iter(np.shape(keypoints)), 0)
         if focal is not None:
             focal = to_array(source, "focal", focal)
-            focal = np.full(frames, focal) if focal.ndim == 0 else focal
+            if focal.ndim == 0:
+                focal = np.full(next(iter(to_array(source, "keypoints", keypoints).shape), 0), focal)
         fields = {
             "keypoints": keypoints,
-            "image_size": np.rint(to_array(source, "image_size", image_size)),
+            "image_size": image_size,
             "fps": fps,
             "valid": valid,
             "focal": focal,

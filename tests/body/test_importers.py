@@ -1,6 +1,7 @@
 """Every source people have, written here in its own layout, comes out as the same motion."""
 
 import dataclasses
+import pickle
 
 import joblib
 import numpy as np
@@ -148,6 +149,29 @@ def test_phalp(tmp_path, compress):
     assert joined.valid.all()
     np.testing.assert_allclose(joined.translation, np.concatenate([WALK[:2] + 1, WALK[2:]]), atol=1e-5)
     assert any("2 frames show several of 1, 2" in note for note in notes)
+
+
+def test_nlf(tmp_path):
+    """Arrays of one person, and lists over frames of people, as NLF's `detect_smpl_batched` gives them."""
+    rng = np.random.default_rng(0)
+    pose, betas = rng.normal(0, 0.4, (4, 72)), rng.normal(size=(4, 10))
+    trans = rng.normal(size=(4, 3)) + np.array([0, 0, 4])
+    np.savez(tmp_path / "nlf.npz", pose=pose, betas=betas, trans=trans)
+    motion, _ = import_motion(tmp_path / "nlf.npz", image_size=(640, 480), fps=24)
+    expected = Rotation.from_rotvec(pose.reshape(-1, 3)).as_matrix().reshape(4, 24, 3, 3)
+    np.testing.assert_allclose(motion.rotations, expected, atol=1e-6)
+    np.testing.assert_allclose(motion.translation, trans, rtol=1e-6)
+    np.testing.assert_allclose(motion.focal, 320 / np.tan(np.radians(27.5)), rtol=1e-6)
+    people = {
+        "pose": [pose[:2], np.zeros((0, 72)), pose[2:3], pose[3:]],
+        "betas": [betas[:2], np.zeros((0, 10)), betas[2:3], betas[3:]],
+        "trans": [trans[:2], np.zeros((0, 3)), trans[2:3], trans[3:]],
+    }
+    (tmp_path / "nlf.pkl").write_bytes(pickle.dumps(people))
+    motion, notes = import_motion(tmp_path / "nlf.pkl", image_size=(640, 480), fps=24)
+    np.testing.assert_array_equal(motion.valid, [True, False, True, True])
+    np.testing.assert_allclose(motion.translation[[0, 2, 3]], trans[[0, 2, 3]], rtol=1e-6)
+    assert any("follows nobody" in note for note in notes)
 
 
 def test_wham(tmp_path):

@@ -81,6 +81,10 @@ def wham() -> dict[str, Any]:
     }
 
 
+def nlf() -> dict[str, Any]:
+    return {"pose": np.zeros((FRAMES, 72)), "betas": np.zeros((FRAMES, 10)), "trans": np.full((FRAMES, 3), 5.0)}
+
+
 def phalp() -> dict[str, Any]:
     smpl = {"global_orient": _turns(1), "body_pose": _turns(23), "betas": np.zeros(10)}
     return {
@@ -223,7 +227,11 @@ def importing(name: str, make: Callable[[], dict], place: tuple[str, ...], kind:
             write(folder / "camera.npy", camera())
         elif name == "camera.npy":
             path = write(folder / "hps_track_0.npy", tram())
-        return [f"--input={path}", f"--output={folder / 'out.npz'}", *(["--image_size=64x64"] if make is wham else [])]
+        return [
+            f"--input={path}",
+            f"--output={folder / 'out.npz'}",
+            *(["--image_size=64x64"] if make in (wham, nlf) else []),
+        ]
 
     return arguments
 
@@ -232,6 +240,7 @@ FORMATS: dict[str, Callable[[], dict[str, Any]]] = {
     "motion.npz": motion,
     "amass.npz": amass,
     "wham_output.pkl": wham,
+    "nlf.npz": nlf,
     "phalp.pkl": phalp,
     "gvhmr.pkl": gvhmr,
     "prompthmr.pkl": prompthmr,

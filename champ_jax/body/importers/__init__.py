@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from champ_jax.body.fields import FOCAL, Field, check_frame_count, read_field
-from champ_jax.body.importers import amass, gvhmr, phalp, prompthmr, reference, tram, wham
+from champ_jax.body.importers import amass, gvhmr, nlf, phalp, prompthmr, reference, tram, wham
 from champ_jax.body.importers.assumed_camera import place_before_camera
 from champ_jax.body.importers.people import choose_person
 from champ_jax.body.importers.tracks import Source, Track, is_mapping_with
@@ -18,7 +18,7 @@ from champ_jax.common.errors import InputError
 from champ_jax.common.files import find_type
 from champ_jax.common.pickles import read_arrays
 
-READERS = (reference, phalp, wham, tram, gvhmr, prompthmr, amass)
+READERS = (reference, phalp, wham, tram, gvhmr, prompthmr, nlf, amass)
 DEFAULT_FPS = 30.0
 # Rotations this far off are the rounding of another program and are corrected; further ones are an error.
 _MENDABLE = 0.1

@@ -1,0 +1,138 @@
+"""A whole fit, from key points and from 3D joints, against the motion that the points came from."""
+
+import dataclasses
+import itertools
+
+import jax
+import numpy as np
+import pytest
+from synthetic_clips import clip
+
+from champ_jax.body.cameras import project
+from champ_jax.body.smpl import load_body
+from champ_jax.common.errors import InputError
+from champ_jax.data.synthetic.choreography import pose_frames
+from champ_jax.fitting import clip as clips
+from champ_jax.fitting.fit import FitSettings, fit_joints, fit_keypoints
+from champ_jax.fitting.joints import Joints3D
+from champ_jax.fitting.keypoints import Keypoints
+
+
+def joints_of(motion) -> np.ndarray:
+    return pose_frames(load_body(), motion.betas, motion.rotations)[1] + motion.translation[:, None]
+
+
+def error(found, truth) -> float:
+    """Mean distance of the joints after the pelvis was put onto the true one, mm."""
+    one, other = joints_of(found), joints_of(truth)
+    return 1000 * float(np.linalg.norm((one - one[:, :1]) - (other - other[:, :1]), axis=-1).mean())
+
+
+@pytest.fixture(scope="module")
+def case():
+    truth, keypoints = clip()
+    keypoints = dataclasses.replace(keypoints, valid=np.arange(len(keypoints)) != 7)
+    stages = []
+    fit = fit_keypoints(keypoints, load_body(), report=lambda stage, share: stages.append((stage, share)))
+    return truth, keypoints, fit, stages
+
+
+def test_key_points(case):
+    truth, keypoints, fit, stages = case
+    assert error(fit.motion, truth) < 30
+    flat = np.asarray(project(joints_of(fit.motion), truth.focal, truth.image_size))
+    expected = np.asarray(project(joints_of(truth), truth.focal, truth.image_size))
+    assert np.linalg.norm(flat - expected, axis=-1).mean() < 4
+    np.testing.assert_array_equal(fit.motion.valid, keypoints.valid)
+    np.testing.assert_array_equal(fit.motion.focal, truth.focal)
+    np.testing.assert_array_equal(fit.motion.keypoints, keypoints.keypoints)
+    assert fit.motion.fps == truth.fps
+    assert fit.motion.body == "open"
+    assert 0 < np.median(fit.errors) < 3
+    assert [share for stage, share in stages if stage == "fit"][-1] == 1
+    assert all(before[1] <= after[1] for before, after in itertools.pairwise(stages) if before[0] == after[0])
+
+
+def test_frames_without_the_person_are_bridged(case):
+    """The frame in which nobody was seen lies between its neighbors."""
+    _, _, fit, _ = case
+    joints = joints_of(fit.motion)
+    assert np.linalg.norm(joints[7] - (joints[6] + joints[8]) / 2, axis=-1).max() < 0.05
+
+
+def test_3d_joints_relative_to_the_pelvis(case):
+    truth = case[0]
+    joints = joints_of(truth)
+    given = Joints3D.create(joints - joints[:, :1], "smpl24", truth.image_size, truth.fps)
+    fit = fit_joints(given, load_body())
+    assert error(fit.motion, truth) < 25
+    assert np.median(fit.errors) < 0.03
+    flat = np.asarray(project(joints_of(fit.motion), fit.motion.focal, truth.image_size))
+    assert ((flat > 0) & (flat < truth.image_size)).all()
+
+
+def test_an_interrupted_fit_goes_on(case, tmp_path):
+    """Stopped after the first stage, started again: the same result, without the stages that were done."""
+    _, keypoints, fit, _ = case
+    store = tmp_path / "store.npz"
+
+    class Stop(Exception):
+        pass
+
+    def stop(stage, share):
+        if stage == "fit":
+            raise Stop
+
+    with pytest.raises(Stop):
+        fit_keypoints(keypoints, load_body(), report=stop, store=store)
+    assert store.is_file()
+    stages = []
+    again = fit_keypoints(keypoints, load_body(), report=lambda stage, share: stages.append(stage), store=store)
+    assert "start" not in stages
+    np.testing.assert_allclose(again.motion.rotations, fit.motion.rotations, atol=1e-3)
+    store.write_bytes(b"PK damaged")
+    other = fit_keypoints(keypoints, load_body(), FitSettings(ground=False), store=store)
+    assert not other.planted.any()
+
+
+def test_stretches_agree_at_their_seams(case, monkeypatch):
+    """A clip solved in overlapping stretches is nearly the clip solved at once, and as smooth where they meet."""
+    _, keypoints, fit, _ = case
+    monkeypatch.setattr(clips, "STRETCH", 24)
+    monkeypatch.setattr(clips, "OVERLAP", 16)
+    parts = fit_keypoints(keypoints, load_body()).motion
+    one, other = joints_of(parts), joints_of(fit.motion)
+    assert np.linalg.norm((one - one[:, :1]) - (other - other[:, :1]), axis=-1).mean() < 0.03
+    shake = np.linalg.norm(np.diff(one, 2, axis=0), axis=-1).mean(axis=1)
+    usual = np.linalg.norm(np.diff(other, 2, axis=0), axis=-1).mean(axis=1)
+    assert shake.max() < 2 * usual.max() + 0.005
+
+
+def test_nothing_compiles_again_for_another_length(case):
+    before = clips._forward._cache_size(), clips._backward._cache_size(), clips._cost._cache_size()
+    _, keypoints = clip(frames=40)
+    fit_keypoints(keypoints[:9], load_body())
+    assert (clips._forward._cache_size(), clips._backward._cache_size(), clips._cost._cache_size()) == before
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_shortest_clips(case, frames):
+    _, keypoints, _, _ = case
+    fit = fit_keypoints(keypoints[:frames], load_body())
+    assert len(fit.motion) == frames
+    assert np.median(fit.errors) < 6
+
+
+def test_an_unknown_focal_length_stays_in_its_range(case):
+    truth, keypoints, _, _ = case
+    fit = fit_keypoints(dataclasses.replace(keypoints, focal=None), load_body())
+    assert 0.9 * 512 - 1 <= fit.focal <= 3 * 512 + 1
+    assert error(fit.motion, truth) < 50
+    assert len(jax.tree.leaves(np.unique(fit.motion.focal))) == 1
+
+
+def test_too_few_points():
+    points = np.zeros((3, 134, 3))
+    points[:, :3] = [10, 10, 1]
+    with pytest.raises(InputError, match="four of the points"):
+        fit_keypoints(Keypoints.create(points, (64, 64), 24), load_body())
