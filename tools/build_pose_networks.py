@@ -34,6 +34,10 @@ draws, and keeps every remaining value.
 | --- | --- | --- |
 """
 
+OURS = """
+`point_bias.json` was learned on synthetic people by `tools/learn_point_bias.py` and belongs to this project.
+"""
+
 
 def main(argv: Sequence[str]) -> None:
     parser = Parser(description=__doc__)
@@ -55,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
         print(f"{output}: {len(weights)} arrays, {values:,} values, {size_text(output.stat().st_size)}")
     if not options.network:
         with atomic_path(Path(options.output) / "ORIGIN.md") as temporary:
-            temporary.write_text(ORIGIN + rows)
+            temporary.write_text(ORIGIN + rows + OURS)
 
 
 def _find(folders: list[Path], name: str) -> Path:

@@ -1,7 +1,7 @@
 """MediaPipe's pose landmarks ("heavy"): 39 points of the person that fills a picture."""
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from champ_jax.fitting.networks.layers import (
     Weights,
@@ -22,6 +22,7 @@ POINTS = 39
 """33 of the body, 2 that say where to cut the next picture, 4 that nothing uses."""
 
 STRIDES = (1, 2, 1, 1, 1, 2, 1, 1, 1, 2, *(1,) * 11, 2, *(1,) * 7)
+_REACH = 3  # cells to every side that a point may move in
 _TAPS = {64: 4, 32: 8, 16: 20}  # side: the block whose output the decoder looks at
 RESIDUALS = {32: 6, 16: 7, 8: 7, 4: 7, 2: 7}
 """Side: the residual blocks of the regression there."""
@@ -61,28 +62,30 @@ def _look(w: Weights, x: jax.Array) -> jax.Array:
     return relu6(separable_relu6(w, x))
 
 
-def refine(points: jax.Array, heatmaps: jax.Array) -> jax.Array:
+def refine(points: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:
     """Moves points to the middle of what the heat maps say near them.
 
     A point moves to the mean over the 7x7 cells around it, weighted by their probabilities, where one of these is at
     least 0.5 (MediaPipe's RefineLandmarksFromHeatmapCalculator).
 
     Args:
-      points: (B, K, 2) x, y in pixels of the picture.
-      heatmaps: (B, 64, 64, K) before the sigmoid.
+      points: (N, K, 2) x, y in pixels of the picture.
+      heatmaps: (N, 64, 64, K) before the sigmoid.
 
     Returns:
-      (B, K, 2).
+      (N, K, 2).
     """
     side = heatmaps.shape[1]
-    cells = jnp.arange(side)
-    center = jnp.trunc(points * (side / SIZE))
-    near = jnp.abs(cells - center[..., None]) <= 3  # (B, K, 2, side)
-    weights = jnp.where(
-        near[:, :, 1, :, None] & near[:, :, 0, None, :], jax.nn.sigmoid(heatmaps.transpose(0, 3, 1, 2)), 0
-    )
-    total = weights.sum(axis=(2, 3))
-    middle = jnp.stack([weights.sum(axis=2) @ cells, weights.sum(axis=3) @ cells], axis=-1)
-    middle = middle / jnp.maximum(total, 1e-6)[..., None] * (SIZE / side)
-    inside = jnp.all((center >= 0) & (center < side), axis=-1) & (weights.max(axis=(2, 3)) >= 0.5)
-    return jnp.where(inside[..., None], middle, points)
+    center = np.trunc(points * (side / SIZE))
+    inside = np.all((center >= 0) & (center < side), axis=-1)
+    reach = np.arange(-_REACH, _REACH + 1)
+    columns, rows = (np.where(inside, center[..., axis], 0).astype(int)[..., None] + reach for axis in (0, 1))
+    rows, columns = rows[..., :, None], columns[..., None, :]
+    there = (rows >= 0) & (rows < side) & (columns >= 0) & (columns < side)
+    people, kinds = (np.arange(count).reshape(shape) for count, shape in zip(points.shape, ((-1, 1, 1, 1), (-1, 1, 1))))
+    values = heatmaps[people, rows.clip(0, side - 1), columns.clip(0, side - 1), kinds].astype(np.float64)
+    weights = np.where(there, 1 / (1 + np.exp(-values.clip(-80, 80))), 0)
+    total = np.maximum(weights.sum(axis=(2, 3)), 1e-9)
+    middle = np.stack([(weights * place).sum(axis=(2, 3)) for place in (columns, rows)], axis=-1) / total[..., None]
+    moved = inside & (weights.max(axis=(2, 3)) >= 0.5)
+    return np.where(moved[..., None], middle * (SIZE / side), points)

@@ -1,0 +1,246 @@
+"""Finding people in videos: who is chosen, where they are missed, cuts and tiles. The networks are played by colors."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from champ_jax.common.errors import InputError
+from champ_jax.common.videos import write_video
+from champ_jax.fitting import video
+from champ_jax.fitting.detection import Detections, merge
+from champ_jax.fitting.landmarks import Bodies
+from champ_jax.fitting.options import Options
+from champ_jax.fitting.squares import Squares
+from champ_jax.fitting.video import People, find_people
+
+SIZE = 160, 96  # width, height
+RED, BLUE, GREEN = (220, 20, 20), (20, 20, 220), (20, 220, 20)
+COLORS = np.array([RED, BLUE, GREEN])
+SMALL = 14  # px: who is not taller is found on tiles only
+FPS = 12.0
+
+
+def draw(*people: tuple[tuple[int, int, int], float, float, float], backdrop: int = 90) -> np.ndarray:
+    """A frame with upright people: color, x, y of the middle, height."""
+    frame = np.full((SIZE[1], SIZE[0], 3), backdrop, np.uint8)
+    for color, x, y, height in people:
+        half = height / 4
+        frame[max(round(y - height / 2), 0) : round(y + height / 2), max(round(x - half), 0) : round(x + half)] = color
+    return frame
+
+
+def seen(picture: Image.Image) -> list[tuple[float, float, float]]:
+    """x, y and height of everybody in a frame, whatever the video's coding did to the colors."""
+    pixels = np.asarray(picture).astype(int)
+    found = []
+    for color in COLORS:
+        rows, columns = np.nonzero(np.abs(pixels - color).max(axis=-1) < 60)
+        if len(rows) > 8:
+            found.append(
+                ((columns.min() + columns.max() + 1) / 2, (rows.min() + rows.max() + 1) / 2, np.ptp(rows) + 1.0)
+            )
+    return found
+
+
+def detect(pictures, level: int = 1) -> list[Detections]:
+    results = []
+    for picture in pictures:
+        people = [person for person in seen(picture) if person[2] > SMALL or level > 1]
+        points = np.array([[(x, y), (x, y - h / 2), (x, y - h / 5), (x, y - h / 3)] for x, y, h in people])
+        points = points.reshape(-1, 4, 2)
+        boxes = np.concatenate([points[:, 3] - 3, points[:, 3] + 3], axis=1)
+        results.append(merge([Detections(boxes, np.full(len(people), 0.9), points)]))
+    return results
+
+
+def find_bodies(pictures, squares: Squares) -> Bodies:
+    count = len(pictures)
+    points, presence = np.zeros((count, 39, 2)), np.zeros(count)
+    for index, picture in enumerate(pictures):
+        for x, y, h in seen(picture):
+            if np.hypot(*(squares.center[index] - (x, y))) < squares.side[index] / 3:
+                points[index], presence[index] = (x, y), 1
+                points[index, 34, 1] -= h / 2
+    return Bodies(points, np.ones((count, 39)), np.zeros((count, 39, 3)), presence, squares)
+
+
+@pytest.fixture(autouse=True)
+def networks(monkeypatch):
+    monkeypatch.setattr(video, "detect", detect)
+    monkeypatch.setattr(video, "find_bodies", find_bodies)
+    monkeypatch.setattr(video, "find_hands", lambda pictures, bodies: np.zeros((len(bodies), 2, 21, 3)))
+    monkeypatch.setattr(video, "find_faces", lambda pictures, bodies: np.zeros((len(bodies), 468, 3)))
+
+
+@pytest.fixture
+def find(tmp_path):
+    def run(frames: list[np.ndarray], **options: str) -> People:
+        path = tmp_path / "video.mp4"
+        write_video(path, frames, FPS)
+        return find_people(path, Options(**options))
+
+    return run
+
+
+def nose(people: People, shot: int = 0) -> np.ndarray:
+    """(T, 2) of the chosen person; NaN where there is none."""
+    keypoints = people.shots[shot].chosen.keypoints
+    return np.where(keypoints.valid[:, None], keypoints.keypoints[:, 0, :2], np.nan)
+
+
+def test_one_person_is_followed_frame_by_frame(find):
+    frames = [draw((RED, 30 + 3 * t, 50, 60)) for t in range(30)]
+    people = find(frames)
+    assert people.image_size == SIZE
+    assert people.fps == FPS
+    assert [len(shot) for shot in people.shots] == [30]
+    np.testing.assert_allclose(nose(people), [(30 + 3 * t, 50) for t in range(30)], atol=1)
+    track = people.shots[0].chosen
+    assert (track.number, track.first, track.last) == (1, 0, 29)
+    assert track.boxes.shape == (30, 4)
+    np.testing.assert_allclose(track.boxes[4], [42 - 37.5, 50 - 37.5, 42 + 37.5, 50 + 37.5], atol=2)
+
+
+def test_frames_without_the_person_are_there_and_not_valid(find):
+    away = range(10, 26)
+    frames = [draw(*([] if t in away else [(RED, 60 + t, 50, 60)])) for t in range(36)]
+    people = find(frames)
+    valid = people.shots[0].chosen.keypoints.valid
+    np.testing.assert_array_equal(valid, [t not in away for t in range(36)])
+    assert len(people.shots[0].tracks) == 1  # lost for more than a second, and found again by color and place
+
+
+def test_a_person_whom_the_detector_misses_for_some_frames_is_found_between(find, monkeypatch):
+    frames = [draw((RED, 60 + t, 50, 60)) for t in range(24)]
+    calls = iter(range(1000))
+
+    def forgetful(pictures, level: int = 1) -> list[Detections]:
+        found = detect(pictures, level)
+        numbers = [next(calls) for _ in pictures]
+        return [one[np.arange(len(one) if not 8 <= number < 14 else 0)] for number, one in zip(numbers, found)]
+
+    monkeypatch.setattr(video, "detect", forgetful)
+    assert find(frames, tiles="none").shots[0].chosen.keypoints.valid.all()
+
+
+def two() -> list[np.ndarray]:
+    """A large person in the first half, a smaller one throughout."""
+    return [draw((BLUE, 120, 60, 40), *([(RED, 40, 50, 60)] if t < 15 else [])) for t in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("options", "x"),
+    [
+        ({}, 40),
+        ({"person": "longest"}, 120),
+        ({"person": "1"}, 40),
+        ({"person": "2"}, 120),
+        ({"at": "115,55"}, 120),
+        ({"at": "45,50,3"}, 40),
+        ({"person": "1", "at": "115,55,29"}, 120),
+    ],
+)
+def test_who_is_chosen(find, options, x):
+    people = find(two(), **options)
+    np.testing.assert_allclose(nose(people)[2], (x, 60 if x == 120 else 50), atol=1)
+    assert [track.chosen for track in people.shots[0].tracks] == [x == 40, x == 120]
+    assert "person 2: frames 0 to 29" in "\n".join(people.lines())
+
+
+def test_everybody_has_points_before_one_is_chosen(find):
+    for track in find(two()).shots[0].tracks:
+        assert track.keypoints.valid.any()
+
+
+def test_somebody_who_rushes_by_in_front_is_not_the_largest(find):
+    frames = [draw((BLUE, 120, 60, 40), *([(RED, 40, 50, 80)] if t in (8, 9, 10) else [])) for t in range(40)]
+    np.testing.assert_allclose(nose(find(frames))[20], (120, 60), atol=1)
+
+
+def test_shots_are_taken_one_by_one(find):
+    frames = [draw((RED, 40 + t, 50, 60), backdrop=40) for t in range(14)]
+    frames += [draw((BLUE, 120, 50, 50), (RED, 40, 60, 40), backdrop=200) for _ in range(16)]
+    people = find(frames)
+    assert [(shot.first, shot.last) for shot in people.shots] == [(0, 13), (14, 29)]
+    assert [len(shot.chosen.keypoints) for shot in people.shots] == [14, 16]
+    np.testing.assert_allclose(nose(people, 1)[0], (120, 50), atol=1)
+    by_color = find(frames, at="42,50,2")
+    np.testing.assert_allclose(nose(by_color, 1)[0], (40, 60), atol=1)  # who looks like the person of the first shot
+    assert people.lines()[0] == "shot 1: frames 0 to 13"
+    with pytest.raises(InputError, match=r"video\.mp4: has 2 shots \(new ones begin at frame 14\).*--cuts=split"):
+        find(frames, cuts="refuse")
+
+
+def test_a_shot_without_people_does_not_stop_the_others(find):
+    frames = [draw(backdrop=30) for _ in range(14)] + [draw((BLUE, 120, 50, 50), backdrop=200) for _ in range(16)]
+    people = find(frames)
+    assert people.shots[0].chosen is None
+    assert people.shots[1].chosen.keypoints.valid.all()
+    assert "nobody was found" in people.lines()[1]
+
+
+@pytest.mark.parametrize(("tiles", "found"), [("3", True), ("none", False)])
+def test_tiles_are_chosen_by_hand(find, tiles, found):
+    frames = [draw((RED, 30 + t, 50, SMALL)) for t in range(12)]
+    if found:
+        assert find(frames, tiles=tiles).shots[0].chosen.keypoints.valid.all()
+    else:
+        with pytest.raises(InputError, match="nobody was found in it"):
+            find(frames, tiles=tiles)
+
+
+def test_tiles_follow_by_themselves_when_people_are_small(find, monkeypatch):
+    monkeypatch.setattr(video, "_SMALLEST_TILE", 16)
+    people = find([draw((RED, 30 + t, 50, SMALL)) for t in range(24)])
+    assert people.level == 2
+    assert people.shots[0].chosen.keypoints.valid.all()
+
+
+def test_a_picture_and_a_folder_of_pictures(tmp_path):
+    for index in range(3):
+        Image.fromarray(draw((RED, 40 + index, 50, 60))).save(tmp_path / f"{index}.png")
+    one = find_people(tmp_path / "1.png")
+    np.testing.assert_allclose(nose(one), [(41, 50)], atol=1)
+    all_of_them = find_people(tmp_path, fps=5)
+    assert (len(all_of_them.shots[0]), all_of_them.fps) == (3, 5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"person": "tallest"}, "--person=tallest: expected largest, longest or a number"),
+        ({"person": "0"}, "--person=0: expected"),
+        ({"person": "3"}, r"--person=3: .*video\.mp4 shows 2 people; the largest is 1"),
+        ({"at": "here"}, "--at=here: expected x,y or x,y,frame"),
+        ({"at": "10,10,30"}, "--at: .*has no frame 30; its last one is 29"),
+        ({"at": "500,10"}, "--at=500,10: lies outside of .*160x96"),
+        ({"at": "80,10"}, "--at=80,10,0: .*shows nobody there"),
+        ({"at": "40,50,28"}, "shows nobody there"),
+        ({"tiles": "1"}, "--tiles=1: expected auto, none or a number from 2 to 16"),
+        ({"cuts": "keep"}, "--cuts=keep: expected split or refuse"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(find, options, message):
+    with pytest.raises(InputError, match=message) as caught:
+        find(two(), **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_pictures_of_several_sizes_are_refused(tmp_path):
+    Image.fromarray(draw((RED, 40, 50, 60))).save(tmp_path / "0.png")
+    Image.new("RGB", (50, 60)).save(tmp_path / "1.png")
+    with pytest.raises(InputError, match=r"1\.png is 50x60, the first one 160x96; bring all frames to one size"):
+        find_people(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["missing.mp4", "missing.png", "missing"])
+def test_a_missing_file_is_named(tmp_path, name):
+    with pytest.raises(InputError, match=name):
+        find_people(Path(tmp_path / name))
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(InputError, match="holds no pictures"):
+        find_people(tmp_path)
