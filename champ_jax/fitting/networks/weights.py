@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-import champ_jax
 from champ_jax.fitting.networks.layers import nested
 from champ_jax.weights.tensor_files import open_tensors
 
-FOLDER = Path(champ_jax.__file__).parent / "assets" / "pose_networks"
+FOLDER = Path(__file__).parents[2] / "assets" / "pose_networks"
 
 
 @functools.cache
