@@ -9,6 +9,7 @@ the JSON, and REPORT_detector.safetensors: the detector of key points, trained o
 used again while that does not change. docs/evaluation.md says what every column means.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -65,6 +66,8 @@ def main(argv: Sequence[str]) -> None:
         raise InputError(f"--output={options.output}: name a .json file")
     markdown, sheet = output.with_suffix(".md"), output.with_name(f"{output.stem}_sheet.png")
     detector = Path(options.detector or output.with_name(f"{output.stem}_detector.safetensors"))
+    if options.detector and not options.train and not os.path.lexists(detector):
+        raise InputError(f"--detector={detector}: no such file; give --train to train one")
     everyone = find_people(options.held_out)
     videos, remarks = choose_videos(everyone, list(predictions.values()), options.missing)
     train = find_people(options.train) if options.train else []
@@ -109,7 +112,7 @@ def _parser() -> Parser:
     parser.add_argument("--lpips", help="folder of LPIPS's weights that tools/convert_weights.py wrote")
     parser.add_argument("--detector", help="where the detector is kept (OUTPUT_detector.safetensors)")
     parser.add_argument(
-        "--detector_steps", type=Integer(minimum=1, maximum=1_000_000), default=1000, help="of training (%(default)s)"
+        "--detector_steps", type=Integer(minimum=1, maximum=1_000_000), default=600, help="of training (%(default)s)"
     )
     parser.add_argument(
         "--missing", type=Choice("refuse", "skip"), default="refuse", help="videos without a prediction (%(default)s)"
@@ -187,11 +190,11 @@ def _measures(
 ) -> dict[str, Measure]:
     """{name: what measures a result}; `absent` learns what cannot be measured."""
     measures: dict[str, Measure] = {"frames": lambda truth, result: measure_frames(truth.frames, result, truth.inside)}
-    if all((folder.parent.parent / RECORD).is_file() for folder in videos):
+    if all(os.path.lexists(folder.parent.parent / RECORD) for folder in videos):
         measures["colors"] = _colors(videos)
     else:
         absent["colors of garments"] = f"the held-out folder has no {RECORD} above it, which says who the people are"
-    if train or detector.is_file():
+    if train or os.path.lexists(detector):
         measures["pose"] = _pose(_detector(train, detector, steps))
     else:
         absent["the pose"] = "needs --train, or --detector"

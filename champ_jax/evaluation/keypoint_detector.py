@@ -29,12 +29,12 @@ from champ_jax.weights.tensor_files import open_tensors
 POINTS = 24
 SIDE = 64  # px of the pictures that the network reads
 MAP = 32  # px of its heat maps
+MIRRORED = (0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16, 21, 22, 23, 18, 19, 20)
+"""The same point of the other side."""
 
 _CELL = 4  # px that become one position of the network's first map
 _SPREAD = 1.2  # px of a heat map: the deviation of the target about a point
 _BATCH = 32
-# The points of the other side, for mirrored pictures.
-_MIRRORED = [0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16, 21, 22, 23, 18, 19, 20]
 _KIND = "a key point detector of champ_jax, version 1"
 
 
@@ -175,11 +175,11 @@ def load(path: Path) -> Detector:
     Raises:
       InputError: it is no such file, or damaged.
     """
-    network, parameters = PureNetwork.split(nnx.eval_shape(lambda: KeypointDetector(nnx.Rngs(0))))
-    wanted = {dotted(name): (name, leaf.shape) for name, leaf in nnx.to_flat_state(parameters)}
     training = trained_on(path)
     if training is None:
         raise InputError(f"{path}: is not {_KIND}; name another file")
+    network, parameters = PureNetwork.split(nnx.eval_shape(lambda: KeypointDetector(nnx.Rngs(0))))
+    wanted = {dotted(name): (name, leaf.shape) for name, leaf in nnx.to_flat_state(parameters)}
     with open_tensors(path) as file:
         arrays = {key: file.read(key) for key, info in file.tensors.items() if key in wanted}
     for key, (_, shape) in wanted.items():
@@ -236,7 +236,7 @@ def _disturbed(pictures: jax.Array, points: jax.Array, key: jax.Array) -> tuple[
     pictures = pictures / jnp.float32(255)
     mirrored = jax.random.bernoulli(keys[0], 0.5, (batch,))
     pictures = jnp.where(mirrored[:, None, None, None], pictures[:, :, ::-1], pictures)
-    other = points[:, jnp.array(_MIRRORED)]
+    other = points[:, jnp.array(MIRRORED)]
     other = other.at[..., 0].set(1 - other[..., 0])
     points = jnp.where(mirrored[:, None, None], other, points)
     scale = jax.random.uniform(keys[1], (batch, 1), minval=0.8, maxval=1.2)

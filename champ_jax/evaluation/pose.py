@@ -13,7 +13,7 @@ from champ_jax.body.smpl import load_body
 from champ_jax.common.errors import InputError
 from champ_jax.common.pictures import list_images, read_image
 from champ_jax.evaluation.baselines import IMAGES
-from champ_jax.evaluation.keypoint_detector import POINTS, small_pictures
+from champ_jax.evaluation.keypoint_detector import MIRRORED, POINTS, small_pictures
 from champ_jax.evaluation.regions import Values
 
 MOTION = "motion.npz"
@@ -68,6 +68,10 @@ class TruePose:
 def measure_pose(found: np.ndarray, pose: TruePose) -> dict[str, Values]:
     """The share of correct points (PCK, Yang & Ramanan 2013) at 0.05 of the person's height.
 
+    The detector takes a back for a front now and then and exchanges all of left and right. So the points of a frame are
+    taken as they are or exchanged, whichever has more correct ones: whether a body is seen from the front is left to
+    the measures of pictures.
+
     Args:
       found: (T, 24, 2) x and y of the points in a result, px.
       pose: the true ones.
@@ -75,8 +79,11 @@ def measure_pose(found: np.ndarray, pose: TruePose) -> dict[str, Values]:
     Returns:
       {'pck', 'pck_head', 'pck_arms', 'pck_legs'}: of all points that can be seen, and of some; shares in 0..1.
     """
-    distance = np.linalg.norm(found - pose.points, axis=-1)
-    correct = (distance <= NEAR * pose.height[:, None]) & pose.seen
+    correct, exchanged = (
+        (np.linalg.norm(points - pose.points, axis=-1) <= NEAR * pose.height[:, None]) & pose.seen
+        for points in (found, found[:, list(MIRRORED)])
+    )
+    correct = np.where((exchanged.sum(1) > correct.sum(1))[:, None], exchanged, correct)
     return {
         name: Values(correct[:, points].sum(1).astype(np.float64), pose.seen[:, points].sum(1).astype(np.float64))
         for name, points in ((name, list(group)) for name, group in _GROUPS.items())

@@ -21,7 +21,7 @@ T, POINTS = 3, detector.POINTS
 @pytest.fixture
 def pose():
     """A person of 100 px; two points cannot be seen in the first frame, and none in the last."""
-    points = np.random.default_rng(0).uniform(10, 90, (T, POINTS, 2))
+    points = np.random.default_rng(0).uniform(0, 5000, (T, POINTS, 2))  # far apart
     seen = np.ones((T, POINTS), bool)
     seen[0, [3, 9]] = seen[2] = False
     return TruePose(points, seen, np.full(T, 100.0))
@@ -32,12 +32,19 @@ def test_points_count_within_a_share_of_the_height(pose):
     assert measure_pose(near, pose)["pck"].mean() == 1
     assert measure_pose(far, pose)["pck"].mean() == 0
     half = np.where(np.arange(POINTS)[:, None] % 2, near, far)
-    half[:, [3, 9]] = 1000  # the odd ones; unseen in the first frame
+    half[:, [3, 9]] = -1000  # the odd ones; unseen in the first frame
     measured = measure_pose(half, pose)
     np.testing.assert_array_equal(measured["pck"].totals, [10, 10, 0])
     np.testing.assert_array_equal(measured["pck"].weights, [22, 24, 0])
     assert measured["pck_arms"].mean() == pytest.approx(2 / 7)  # of points 3, 4, 6, 7 only 7; 3 is out of sight once
     assert measured["pck_head"].mean() == pytest.approx(4 / 10)
+
+
+def test_left_and_right_may_be_exchanged_all_at_once(pose):
+    mirrored = pose.points[:, list(detector.MIRRORED)]
+    assert measure_pose(mirrored, pose)["pck"].mean() == 1
+    half = np.where(np.arange(POINTS)[:, None] < 12, mirrored, pose.points)
+    assert measure_pose(half, pose)["pck"].mean() < 0.8
 
 
 def test_the_height_is_the_persons_whatever_the_pose(tmp_path):
@@ -133,7 +140,7 @@ def test_a_detector_learns_where_a_square_is(tmp_path):
 
 
 def test_mirroring_twice_changes_nothing():
-    mirrored = np.array(detector._MIRRORED)
+    mirrored = np.array(detector.MIRRORED)
     np.testing.assert_array_equal(mirrored[mirrored], np.arange(POINTS))
 
 

@@ -58,7 +58,7 @@ def place(tmp_path, videos):
         write_frames(tmp_path / "made" / name, frames + 2)
         write_frames(tmp_path / "train" / name / "images", frames[::-1] + 1)
     # A detector that has learned nothing, as if it had been trained on these: nothing is trained here.
-    digest = training_digest(find_people(tmp_path / "train"), 1000)
+    digest = training_digest(find_people(tmp_path / "train"), 600)
     keypoint_detector.write(tmp_path / "out" / "report_detector.safetensors", parameters, digest)
     return tmp_path
 
