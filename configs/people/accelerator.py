@@ -35,6 +35,12 @@ def large(model: ChampConfig) -> ChampConfig:
     )
 
 
+def small(model: ChampConfig) -> ChampConfig:
+    """The smoke config's networks, of one level: what compiles fastest."""
+    unet = dataclasses.replace(model.unet, block_out_channels=(16,), attention_levels=(True,), heads=(2,))
+    return dataclasses.replace(model, unet=unet)
+
+
 def get_config(name: str) -> ConfigDict:
     stage = name.removeprefix(TOY)
     if stage not in STAGES:
@@ -49,8 +55,7 @@ def get_config(name: str) -> ConfigDict:
     config.checkpoint.every = 500
     config.log_every = 50
     if name.startswith(TOY):
-        smoke = run_path(str(FOLDER / "smoke.py"))["get_config"]()
-        config.model = smoke.model
+        config.model = ConfigDict(small(run_path(str(FOLDER / "smoke.py"))["MODEL"]).to_json())
         config.data.image_size = (32, 32) if stage == "autoencoder" else (64, 64)
         config.data.batch_size = 1
         config.data.margin = 1

@@ -103,10 +103,11 @@ TOOLS = {  # numeric options, and the values of `kinds.NUMBERS` that they take
         "workers": (),
         "repeats": (),
         "size": (),
+        "stage": ("1,2",),
     },
     "predict_held_out": {"steps": (), "guidance_scale": ("0",)},
     "build_open_body": {"people": (), "seed": ("0",)},
-    "train_builtin": {"seed": ("0",), "minutes": ()},
+    "train_builtin": {"seed": ("0",), "minutes": (), "within": ()},
     "memory_by_length": {"size": (), "lengths": ("1,2",)},
 }
 

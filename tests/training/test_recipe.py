@@ -15,9 +15,10 @@ from tools.recipe import VARIANTS, Leg, legs, run
 
 ROOT = Path(__file__).parents[2]
 MODEL = run_path(str(ROOT / "configs/people/model.py"))["MODEL"]
-LARGE = run_path(str(ROOT / "configs/people/accelerator.py"))["large"](MODEL)
-SMOKE = run_path(str(ROOT / "configs/people/smoke.py"))["MODEL"]
-MODELS = {"cpu": MODEL, "accelerator": LARGE, "accelerator_128": LARGE, "toy": SMOKE}
+ACCELERATOR = run_path(str(ROOT / "configs/people/accelerator.py"))
+LARGE = ACCELERATOR["large"](MODEL)
+SMALL = ACCELERATOR["small"](run_path(str(ROOT / "configs/people/smoke.py"))["MODEL"])
+MODELS = {"cpu": MODEL, "accelerator": LARGE, "accelerator_128": LARGE, "toy": SMALL}
 ABLATIONS = run_path(str(ROOT / "configs/people/ablations.py"))["ABLATIONS"]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from benchmarks.sizes import COMPONENTS, model_config, random_weights
-from benchmarks.timing import Row, measure, program_bytes
+from benchmarks.timing import Row, measure, program_bytes, program_moved
 from champ_jax.common.progress import Progress
 from champ_jax.conditions.protocol import ArrayConditions
 from champ_jax.diffusion.windows import plan_windows
@@ -90,7 +90,8 @@ def run(model: str, size: int, frames: int, settings: Settings, dtype: str, repe
     config, programs, latent = prepared.config, prepared.programs, prepared.latent
     rows = _networks(prepared.pipe, size, latent, repeats)
 
-    def add(name: str, work: Callable[[], Any], per: str, flop: float, compiled: Any) -> None:
+    def add(name: str, work: Callable[[], Any], per: str, flop: float, compiled: Any, runs: int) -> None:
+        moved = program_moved(compiled)
         rows.append(
             measure(
                 name,
@@ -100,19 +101,22 @@ def run(model: str, size: int, frames: int, settings: Settings, dtype: str, repe
                 flop=flop,
                 reference_seconds=reference.get(name),
                 memory=program_bytes(compiled),
+                moved=None if moved is None else runs * moved,
             )
         )
 
     clip = f"{frames} frames"
     guidance = frames * network_flops.guidance_flops(config, size, size)
-    add("guidance encoders", prepared.encode_conditions, clip, guidance, programs.conditions)
+    chunks = -(-frames // settings.chunk)
+    add("guidance encoders", prepared.encode_conditions, clip, guidance, programs.conditions, chunks)
     window = prepared.plan.frames.shape[1]
     work = len(prepared.plan.frames) * network_flops.denoising_step_flops(
         config, latent, latent, window, classifier_free=settings.guided
     )
-    add("denoising step", prepared.step, clip, work, programs.denoiser.program)
+    batches = -(-len(prepared.plan.frames) // programs.denoiser.slots)
+    add("denoising step", prepared.step, clip, work, programs.denoiser.program, batches)
     decoding = frames * network_flops.vae_decode_flops(config, size, size)
-    add("decode", prepared.decode, clip, decoding, programs.decoder)
+    add("decode", prepared.decode, clip, decoding, programs.decoder, chunks)
 
     total = settings.steps * work + decoding + guidance + sum(1e12 * row.tflop for row in rows[:3])
     repeats = max(1, repeats // 2)
@@ -172,5 +176,6 @@ def _networks(pipe: ChampPipeline, size: int, latent: int, repeats: int) -> list
             .compile()
         )
         work = lambda c=compiled, p=parameters, a=arrays: c(p, *a)  # noqa: E731
-        rows.append(measure(name, work, repeats=repeats, per="1 picture", flop=flop, memory=program_bytes(compiled)))
+        counted = {"flop": flop, "memory": program_bytes(compiled), "moved": program_moved(compiled)}
+        rows.append(measure(name, work, repeats=repeats, per="1 picture", **counted))
     return rows

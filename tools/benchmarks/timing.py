@@ -26,7 +26,7 @@ class Row:
       fastest, slowest: the extremes.
       per: what `seconds` is for, as '24 frames'.
       tflop: analytic work of it, None where it is not counted.
-      moved: bytes read and written, None where they are not counted.
+      moved: bytes read and written (of a program: as its compiler counts them), None where they are not counted.
       reference_seconds: the PyTorch reference's time for the same on an H100 (README of the benchmark), if known.
       memory: peak bytes on the device, or the compiled program's arguments, outputs and temporaries on a CPU.
       reference_memory: the PyTorch reference's peak, if known.
@@ -93,6 +93,19 @@ def program_bytes(compiled: jax.stages.Compiled) -> int:
     memory = compiled.memory_analysis()
     sizes = (memory.argument_size_in_bytes, memory.output_size_in_bytes, memory.temp_size_in_bytes)
     return sum(sizes) - memory.alias_size_in_bytes
+
+
+def program_moved(compiled: jax.stages.Compiled) -> int | None:
+    """Bytes that the operations of a compiled program read and write, as XLA counts them; None where it does not.
+
+    What stays in a cache counts as well, and the body of a loop counts once.
+    """
+    try:
+        analysis = compiled.cost_analysis()
+    except (NotImplementedError, jax.errors.JaxRuntimeError):
+        return None
+    moved = (analysis or {}).get("bytes accessed")
+    return None if moved is None else int(moved)
 
 
 def machine() -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from benchmarks.sizes import model_config, random_weights
-from benchmarks.timing import Row, device_peak, measure, program_bytes
+from benchmarks.timing import Row, device_peak, measure, program_bytes, program_moved
 from champ_jax.diffusion.schedules import Schedule
 from champ_jax.models.champ import ChampConfig
 from champ_jax.models.network_flops import training_sample_flops
@@ -109,6 +109,7 @@ def _measure(
             flop=flop,
             reference_seconds=seconds,
             memory=program,
+            moved=program_moved(compiled),
         )
     # A peak that an earlier case reached is not this one's.
     memory = program if row.memory == before else row.memory
