@@ -34,18 +34,19 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--source", required=True, help="folder of videos that tools/make_people.py made")
     parser.add_argument("--output", required=True, help="the .json to write")
     options = parser.parse_args(argv)
-    samples = [sample(video) for video in tqdm(find_people(options.source), desc="people", unit="video")]
-    if len(samples) < 2:
+    videos = find_people(options.source)
+    motions = [Motion.load(video / "motion.npz") for video in videos]
+    if len(videos) < 2:
         raise InputError(f"{options.source}: holds one video only; make at least two")
+    samples = [sample(*pair) for pair in zip(videos, tqdm(motions, desc="people", unit="video"))]
     report(samples)
     with atomic_path(options.output) as temporary:
         temporary.write_text(json.dumps(learn(samples), indent=2) + "\n")
 
 
-def sample(video: Path) -> Sample:
+def sample(video: Path, motion: Motion) -> Sample:
     """The points found in a video, and the true ones; points outside of the picture are left out."""
     pictures = list(Frames(video / IMAGES))
-    motion = Motion.load(video / "motion.npz")
     if motion.keypoints is None or len(motion) != len(pictures):
         raise InputError(f"{video}: motion.npz lacks the key points of its frames; make it with tools/make_people.py")
     found = detect(pictures)

@@ -32,6 +32,7 @@ _LOOKS = 12.0  # times a second that the detector looks for people
 _CROPS = 4.0  # squares a frame that it may look at on average
 _SLOWEST_LOOKS = 2.0  # times a second, however many tiles there are
 _SAMPLES = 6  # frames in which everybody's points are found
+_REAL = 0.5  # the share of these in which the pose network must see somebody, too
 _FILL = 1.0  # seconds from a detection up to which the chosen person is looked for
 _LEVELS = (2, 3, 4, 6, 8)  # tried by --tiles=auto
 _SMALLEST_TILE = 96  # px
@@ -282,7 +283,11 @@ def _recognize(frames: Frames, survey: _Survey, paths: Sequence[Sequence[Path]])
     found = _points_at(frames, requests, details=False)
     result: list[list[_Candidate]] = []
     for shot, in_shot in enumerate(paths):
-        real = [(path, found[shot, number]) for number, path in enumerate(in_shot) if (shot, number) in found]
+        real = [
+            (path, found[shot, number])
+            for number, path in enumerate(in_shot)
+            if (shot, number) in found and len(found[shot, number].frames) >= _REAL * min(len(path.frames), _SAMPLES)
+        ]
         ends = [(points.points[0, :18, :2], points.points[-1, :18, :2]) for _, points in real]
         groups = rejoin([path for path, _ in real], ends, frames.fps)
         people = []
@@ -360,7 +365,8 @@ def _follow(
         if path is None:
             continue
         everywhere = np.arange(numbers.start, numbers.stop)
-        away = np.abs(everywhere[:, None] - path.frames[None]).min(axis=1)
+        after = np.searchsorted(path.frames, everywhere).clip(1, len(path.frames) - 1) if len(path.frames) > 1 else 0
+        away = np.minimum(abs(everywhere - path.frames[after]), abs(everywhere - path.frames[after - 1]))
         near = everywhere[away <= max(_FILL * frames.fps, 1)]
         squares = path.at(near)
         for place, frame in enumerate(near):

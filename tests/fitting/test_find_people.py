@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile import kinds
 from PIL import Image
 
 from champ_jax.common.errors import InputError
@@ -244,3 +245,19 @@ def test_a_missing_file_is_named(tmp_path, name):
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(InputError, match="holds no pictures"):
         find_people(tmp_path)
+
+
+@pytest.mark.parametrize("kind", kinds.VIDEOS)
+def test_a_broken_video_is_refused_in_one_line(tmp_path, kind):
+    path = kinds.VIDEOS[kind](tmp_path / "video.mp4")
+    with pytest.raises(InputError, match=r"video\.mp4") as caught:
+        find_people(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", kinds.PICTURES)
+def test_a_broken_picture_is_refused_in_one_line(tmp_path, kind):
+    path = kinds.PICTURES[kind](tmp_path / "person.png")
+    with pytest.raises(InputError, match=r"person\.png") as caught:
+        find_people(path)
+    assert "\n" not in str(caught.value)
