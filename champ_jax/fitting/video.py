@@ -34,11 +34,10 @@ _SLOWEST_LOOKS = 2.0  # times a second, however many tiles there are
 _SAMPLES = 6  # frames in which everybody's points are found
 _REAL = 0.5  # the share of these in which the pose network must see somebody, too
 _FILL = 1.0  # seconds from a detection up to which the chosen person is looked for
-_LEVELS = (2, 3, 4, 6, 8)  # tried by --tiles=auto
-_SMALLEST_TILE = 96  # px
-_LEVEL_FRAMES = 12
-_ENOUGH = 0.75  # the share of the frames with people in which --tiles=auto is content with the whole picture
-_GAIN = 1.15  # by which a level must find people in more frames than a coarser one
+_LEVELS = (2, 3, 5, 8)  # tried by --tiles=auto
+_SMALLEST_TILE = 128  # px
+_LEVEL_FRAMES = 8
+_ENOUGH = 0.75  # the share of the frames with people in which --tiles=auto is content
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,16 +249,21 @@ def _step(fps: float, crops: int) -> int:
 
 
 def _choose_level(frames: Frames, survey: _Survey) -> int:
-    """The coarsest level of tiles that finds people in about as many frames as any."""
+    """The coarsest level of tiles that finds people in most frames, else the last that found any more.
+
+    A finer level is tried on the frames in which no coarser one found anybody; after two that found nobody the rest are
+    given up: the frames are empty.
+    """
     numbers = set(np.linspace(0, survey.count - 1, _LEVEL_FRAMES).round().astype(int).tolist())
     pictures = [frame for index, frame in enumerate(frames) if index in numbers]
-    best, best_share = 1, np.mean([len(found) > 0 for found in detect(pictures)])
+    left = [picture for picture, found in zip(pictures, detect(pictures)) if not len(found)]
+    best, in_vain = 1, 0
     for level in _LEVELS:
-        if max(survey.size) / level < _SMALLEST_TILE:
+        if max(survey.size) / level < _SMALLEST_TILE or len(left) <= (1 - _ENOUGH) * len(pictures) or in_vain == 2:
             break
-        share = np.mean([len(found) > 0 for found in detect(pictures, level)])
-        if share > best_share * _GAIN:
-            best, best_share = level, share
+        still = [picture for picture, found in zip(left, detect(left, level)) if not len(found)]
+        best, in_vain = (level, 0) if len(still) < len(left) else (best, in_vain + 1)
+        left = still
     return best
 
 
@@ -345,7 +349,8 @@ def _choose_at(
         distances.append(away if seen else np.inf)
     if not distances or min(distances) > 1:
         raise InputError(
-            f"--at={x:g},{y:g},{frame}: {path} shows nobody there; --person=largest takes the largest person"
+            f"--at={x:g},{y:g},{frame}: {path} shows nobody there; --tiles=2 finds more people, --person=largest takes "
+            "the largest"
         )
     index = int(np.argmin(distances))
     wanted = people[shot][index].path.colors[None]
