@@ -1,15 +1,18 @@
-"""Fits a body to a person's key points: what a tracker saw becomes a motion.npz.
+"""Fits a body to a person: a video, a picture, or what another tracker saw becomes a motion.npz.
 
+    python tools/fit_motion.py --input=dance.mp4 --output=motion.npz
+    python tools/fit_motion.py --input=person.png --output=person.npz
     python tools/fit_motion.py --input=keypoints.npz --output=motion.npz
     python tools/fit_motion.py --input=openpose_json/ --image_size=1280x720 --fps=30 --output=motion.npz
     python tools/fit_motion.py --input=joints.npz --layout=h36m17 --image_size=1280x720 --output=motion.npz
 
-The input holds `keypoints` of 17 (COCO), 25 (BODY_25), 133 (COCO-WholeBody) or 134 points a frame, or `joints3d`;
-docs/fitting.md has the formats. The shape is fitted to the whole clip, planted feet stay where they are. A run that was
-interrupted goes on where it was when it is started again.
+Of points, the input holds `keypoints` of 17 (COCO), 25 (BODY_25), 133 (COCO-WholeBody) or 134 points a frame, or
+`joints3d`; docs/fitting.md has the formats. The shape is fitted to the whole clip, planted feet stay where they are. A
+video of several shots gives motion_1.npz, motion_2.npz and so on. A run that was interrupted goes on where it was.
 """
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,89 +21,173 @@ import numpy as np
 
 from champ_jax.body.aspect import picture_size
 from champ_jax.body.fields import FOCAL, FPS
-from champ_jax.body.smpl import load_body
+from champ_jax.body.smpl import BodyModel, load_body
 from champ_jax.common.cli import Parser, run
 from champ_jax.common.errors import InputError
 from champ_jax.common.locks import hold
-from champ_jax.common.outputs import NPZ, Output, claim
+from champ_jax.common.outputs import NPZ, PNG, VIDEO, Output, claim
+from champ_jax.common.pictures import write_image
 from champ_jax.common.progress import Progress
-from champ_jax.common.ranges import Choice, Integer
+from champ_jax.common.ranges import Choice
+from champ_jax.common.videos import VideoWriter
 from champ_jax.fitting.advice import advise
-from champ_jax.fitting.fit import Fit, FitSettings, Report, fit_joints, fit_keypoints
+from champ_jax.fitting.edits import apply_edits
+from champ_jax.fitting.fit import Fit, FitSettings
+from champ_jax.fitting.frames import Frames
+from champ_jax.fitting.joints import Joints3D
 from champ_jax.fitting.keypoints import Keypoints
 from champ_jax.fitting.layouts import LAYOUTS_3D
-from champ_jax.fitting.sources import SourceOptions, read_points
+from champ_jax.fitting.options import Options
+from champ_jax.fitting.pictures_of_fit import chart, overlay
+from champ_jax.fitting.sources import SourceOptions, is_points_file, read_points
+from champ_jax.fitting.steps import find_shots, fit_points
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """One shot: its points, its number of the first frame, and where its results go."""
+
+    points: Keypoints | Joints3D
+    first: int
+    motion: Path
+    overlay: Path
+    chart: Path
+    keypoints: Path
 
 
 def main(argv: Sequence[str]) -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("--input", type=Path, required=True, help="key points or 3D joints (file or folder)")
+    parser.add_argument("--input", type=Path, required=True, help="a video, a picture, a folder, or points")
     parser.add_argument("--output", type=Path, required=True, help="the motion.npz to write")
     parser.add_argument("--body", type=Path, help="a body file to fit (default: the open body)")
-    parser.add_argument("--focal", default=None, help="px, or auto to estimate it (the file's, else auto)")
-    parser.add_argument("--image_size", type=picture_size, help="WxH of the video, where the file does not say it")
+    parser.add_argument("--focal", help="px, exif (a picture's), or auto to estimate it (the file's, else auto)")
+    parser.add_argument("--image_size", type=picture_size, help="WxH of the video, where a file of points lacks it")
     parser.add_argument("--fps", type=FPS, help="frame rate of the video, where the file does not say it")
     parser.add_argument("--layout", type=Choice(*LAYOUTS_3D), help="the order of 3D joints, if the file lacks it")
-    parser.add_argument("--person", type=Integer(minimum=0, maximum=999), help="which of several people of OpenPose's")
+    parser.add_argument("--person", default="largest", help="of several: largest, longest, or K from the list printed")
+    parser.add_argument("--at", help="the person at X,Y or X,Y,FRAME of a video")
+    parser.add_argument("--tiles", default="auto", help="auto, none, or N: looks for people that are small")
+    parser.add_argument("--cuts", default="split", help="split, or refuse a video of several shots")
+    parser.add_argument("--edit", type=Path, help="a JSON file of corrected points (docs/fitting.md)")
     parser.add_argument("--no_ground", action="store_true", help="no ground: swimming, trampolines, moving cameras")
+    parser.add_argument("--no_pictures", action="store_true", help="no overlay and no chart beside the motion")
+    parser.add_argument("--debug", action="store_true", help="also keep the points, as MOTION_keypoints.npz")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     options = parser.parse_args(argv)
-    focal, estimate = _focal(options.focal)
+    focal = _focal(options.focal)
+    people = Options(options.person, options.at, options.tiles, options.cuts)
+    people.check()
     body = load_body(options.body)
-    inputs = [path for path in (options.input, options.body) if path is not None]
-    claim([Output("--output", options.output, NPZ)], inputs)
-    points, notes = read_points(
-        options.input,
-        SourceOptions(options.image_size, options.fps, focal, estimate, options.layout, options.person),
-    )
-    print("".join(f"{note}\n" for note in notes), end="", flush=True)
-    store = options.output.with_name(f".{options.output.name}.fitting")
-    with hold(options.output), _progress(Progress(options.quiet), len(points)) as report:
-        settings = FitSettings(ground=not options.no_ground)
-        if isinstance(points, Keypoints):
-            fit = fit_keypoints(points, body, settings, report, store)
+    inputs = [path for path in (options.input, options.body, options.edit) if path is not None]
+    from_points = is_points_file(options.input)
+    _claim(options, inputs, from_points, 1)
+    progress = Progress(options.quiet)
+    with hold(options.output):
+        if from_points:
+            points, notes = read_points(options.input, _source_options(options, focal))
+            found: list[tuple[int, Keypoints | Joints3D]] = [(0, points)]
         else:
-            fit = fit_joints(points, body, settings, report, store)
-        fit.motion.save(options.output)
-        with contextlib.suppress(OSError):
-            os.remove(store)
-    _print(options.output, fit, isinstance(points, Keypoints))
+            shots, notes = find_shots(options.input, people, options.fps, focal, progress)
+            found = [(shot.first, shot.keypoints) for shot in shots]
+        print("".join(f"{note}\n" for note in notes), end="", flush=True)
+        if options.edit is not None:
+            found = [_edited(options.edit, found)]
+        _claim(options, inputs, from_points, len(found))
+        settings = FitSettings(ground=not options.no_ground)
+        for part in _parts(options.output, found):
+            store = part.motion.with_name(f".{part.motion.name}.fitting")
+            fit = fit_points(part.points, body, settings, progress, store)
+            fit.motion.save(part.motion)
+            with contextlib.suppress(OSError):
+                os.remove(store)
+            if options.debug and isinstance(part.points, Keypoints):
+                part.points.save(part.keypoints)
+            if not options.no_pictures:
+                _draw(part, fit, body, None if from_points else Frames(options.input, options.fps), progress)
+            _print(part, fit)
 
 
-def _focal(text: str | None) -> tuple[float | None, bool]:
-    """A focal length in px, or None; and whether it is to be estimated whatever the file says."""
-    if text is None or text == "auto":
-        return None, text == "auto"
-    if text == "exif":
-        raise InputError("--focal=exif: is for pictures and videos, key points carry no such data; give px or auto")
+def _source_options(options, focal: float | str | None) -> SourceOptions:
+    """How a file of points is read; options that are for pictures are refused."""
+    if focal == "exif":
+        raise InputError("--focal=exif: is for pictures, points carry no such data; give px or auto")
+    if options.person == "longest" or options.at is not None:
+        raise InputError("--person=longest, --at: are for pictures and videos; of points give --person=K")
+    person = None if options.person == "largest" else int(options.person) - 1
+    pixels = focal if isinstance(focal, float) else None
+    return SourceOptions(options.image_size, options.fps, pixels, focal == "auto", options.layout, person)
+
+
+def _focal(text: str | None) -> float | str | None:
+    """px, 'auto', 'exif' or None."""
+    if text in (None, "auto", "exif"):
+        return text
     try:
         value = float(text)
     except ValueError:
         value = float("nan")
     if FOCAL.problem(value) is not None:
         raise InputError(f"--focal={text[:40]}: should be auto, exif, or {FOCAL}")
-    return value, False
+    return value
 
 
-@contextlib.contextmanager
-def _progress(progress: Progress, frames: int) -> Iterator[Report]:
-    with progress.bar("fit", 1000, "step") as bar:
-
-        def report(stage: str, share: float) -> None:
-            place = 300 * share if stage == "start" else 300 + 700 * share
-            bar.update(max(int(place) - bar.n, 0))
-
-        yield report
+def _edited(path: Path, found: Sequence[tuple[int, Keypoints | Joints3D]]) -> tuple[int, Keypoints]:
+    if len(found) != 1 or not isinstance(found[0][1], Keypoints):
+        raise InputError(f"--edit={path}: is for key points of one shot")
+    points, count = apply_edits(found[0][1], path)
+    print(f"{path}: {count} corrections")
+    return found[0][0], points
 
 
-def _print(path: Path, fit: Fit, in_pictures: bool) -> None:
+def _parts(output: Path, found: Sequence[tuple[int, Keypoints | Joints3D | None]]) -> list[_Part]:
+    """Where each shot's results go: beside the output, numbered where there are several."""
+    parts = []
+    for number, (first, points) in enumerate(found, 1):
+        stem = output.stem if len(found) == 1 else f"{output.stem}_{number}"
+        beside = [output.with_name(f"{stem}{end}") for end in (output.suffix, "_overlay.mp4", "_fit.png")]
+        parts.append(_Part(points, first, *beside, output.with_name(f"{stem}_keypoints.npz")))
+    return parts
+
+
+def _claim(options, inputs: Sequence[Path], from_points: bool, shots: int) -> None:
+    """Checks that everything may be written, before the work and again when the number of shots is known."""
+    wanted = []
+    for part in _parts(options.output, [(0, None)] * shots):
+        wanted.append(Output("--output", part.motion, NPZ))
+        if not options.no_pictures:
+            wanted.append(Output("--output", part.chart, PNG))
+            wanted += [] if from_points else [Output("--output", part.overlay, VIDEO)]
+        if options.debug:
+            wanted.append(Output("--output", part.keypoints, NPZ))
+    claim(wanted, inputs)
+
+
+def _draw(part: _Part, fit: Fit, body: BodyModel, frames: Frames | None, progress: Progress) -> None:
+    """The chart, and over the frames of a video the body."""
+    write_image(part.chart, chart(fit))
+    if frames is None:
+        return
+    pictures = _frames_from(frames, part.first)
+    with VideoWriter(part.overlay, fit.motion.fps) as writer, progress.bar("overlay", len(fit.motion), "frame") as bar:
+        for picture in overlay(fit.motion, body, pictures):
+            writer.write(picture)
+            bar.update()
+
+
+def _frames_from(frames: Frames, first: int) -> Iterator[np.ndarray]:
+    for number, picture in enumerate(frames):
+        if number >= first:
+            yield np.asarray(picture)
+
+
+def _print(part: _Part, fit: Fit) -> None:
     motion = fit.motion
     width, height = motion.image_size.tolist()
     error = float(np.median(fit.errors[motion.valid]))
-    missed = f"{error:.1f} px" if in_pictures else f"{1000 * error:.0f} mm"
+    missed = f"{error:.1f} px" if isinstance(part.points, Keypoints) else f"{1000 * error:.0f} mm"
     print("".join(f"{line}\n" for line in advise(fit)), end="")
     print(
-        f"{path}: {len(motion)} frames at {motion.fps:g} fps, {width}x{height}, focal {fit.focal:.0f} px, "
+        f"{part.motion}: {len(motion)} frames at {motion.fps:g} fps, {width}x{height}, focal {fit.focal:.0f} px, "
         f"points missed by {missed}, body '{motion.body}'"
     )
 

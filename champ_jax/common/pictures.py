@@ -1,6 +1,7 @@
 """Pictures in and out: the only place where picture files are decoded (Pillow)."""
 
 import io
+import math
 import os
 import struct
 import warnings
@@ -27,6 +28,7 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 _BYTES_PER_PIXEL = 12  # at most, while a picture is decoded, turned and converted
 _DEEP = ("I", "F")  # how Pillow's modes of more than 8 bits a channel begin
+_FILM_DIAGONAL = 43.27  # mm
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # ITU-T H.273
 
 
@@ -102,6 +104,26 @@ def has_alpha(path: str | os.PathLike) -> bool:
     """Whether a picture has transparency; it is not decoded."""
     with open_input(path) as file, _open(file, str(path)) as image:
         return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+
+
+def focal_from_exif(path: str | os.PathLike) -> float | None:
+    """The focal length in px that a camera wrote into a picture, by its equivalent at 35 mm; None where it wrote none.
+
+    The equivalent is about the picture's diagonal, which is 43.27 mm for a film of 35 mm (CIPA DCG-001).
+
+    Raises:
+      InputError: the file is missing or not a picture.
+    """
+    with open_input(path) as file, _open(file, str(path)) as image:
+        try:
+            _check_decodable(image, str(path))  # a PNG may hold its EXIF after the pixels
+            exif = image.getexif()
+            value = float(exif.get_ifd(0x8769).get(0xA405, 0))  # FocalLengthIn35mmFilm; 0 where it is not known
+        except InputError:
+            raise
+        except Exception:  # damaged bytes raise nearly anything
+            return None
+        return value / _FILM_DIAGONAL * math.hypot(*image.size) if 1 <= value <= 10_000 else None
 
 
 def is_deep(path: str | os.PathLike) -> bool:

@@ -90,12 +90,14 @@ class Fit:
         in meters; 0 where none is seen.
       planted: (T, 6) how much each point of the feet stays until the next frame, 0..1.
       focal: px, of the first frame.
+      joints: (T, 24, 3) meters, in the camera's frame.
     """
 
     motion: Motion
     errors: np.ndarray
     planted: np.ndarray
     focal: float
+    joints: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +160,7 @@ def fit_keypoints(
     clip = solve(evidence, point_model(body, padded(places, feet_of(body))), settings, report, store)
     focal = np.asarray(evidence.focal) * np.exp(clip.border[FOCAL])
     motion = _motion(clip, keypoints, body, focal, keypoints.keypoints)
-    return Fit(motion, _errors(clip, evidence), np.asarray(clip.observed.planted), float(focal[0]))
+    return _fit(clip, evidence, motion)
 
 
 def fit_joints(
@@ -211,7 +213,7 @@ def fit_joints(
     )
     clip = solve(evidence, point_model(body, padded(places, feet_of(body))), settings, report, store)
     motion = _motion(clip, joints, body, focal, None)
-    return Fit(motion, _errors(clip, evidence), np.asarray(clip.observed.planted), float(focal[0]))
+    return _fit(clip, evidence, motion)
 
 
 def solve(
@@ -369,11 +371,13 @@ def _plant(clip: Clip, weights: Weights, evidence: Evidence, speed: float, first
     return weights
 
 
-def _errors(clip: Clip, evidence: Evidence) -> np.ndarray:
+def _fit(clip: Clip, evidence: Evidence, motion: Motion) -> Fit:
     _, seen_at = _projected(clip)
     seen = evidence.score > 0
     square = np.sum((seen_at - evidence.points) ** 2, axis=-1) * seen
-    return np.sqrt(square.sum(axis=1) / np.maximum(seen.sum(axis=1), 1)).astype(np.float32)
+    errors = np.sqrt(square.sum(axis=1) / np.maximum(seen.sum(axis=1), 1)).astype(np.float32)
+    joints = posed_frames(clip.model, clip.state, clip.border[BETAS])[1]
+    return Fit(motion, errors, np.asarray(clip.observed.planted), float(motion.focal[0]), joints)
 
 
 def _motion(

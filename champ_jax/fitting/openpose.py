@@ -70,7 +70,7 @@ def read_openpose(path: str | os.PathLike, person: int | None = None) -> tuple[n
         if chosen is not None:
             points[number - first] = before = chosen
     if before is None:
-        wanted = "nobody" if person is None or not most else f"no person {person}; at most {most} at once"
+        wanted = "nobody" if person is None or not most else f"no person {person + 1}; at most {most} at once"
         raise InputError(f"{folder}: shows {wanted}")
     notes = [f"{folder}: read as OpenPose's BODY_25, {len(files)} files"]
     if most > 1:

@@ -51,12 +51,9 @@ def _dotted(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.asarray(image)
 
 
-def chart(fit: Fit, joints: np.ndarray) -> UInt8[np.ndarray, "height width 3"]:
+def chart(fit: Fit) -> UInt8[np.ndarray, "height width 3"]:
     """Four curves over time: the points' mean score, how far they are missed, the joints' mean acceleration, and how
     much the left and the right foot are planted.
-
-    Args:
-      joints: (T, 24, 3) of the fit, meters.
 
     Returns:
       (H, W, 3) uint8.
@@ -65,7 +62,7 @@ def chart(fit: Fit, joints: np.ndarray) -> UInt8[np.ndarray, "height width 3"]:
     frames = len(motion)
     second = np.zeros(frames)
     if frames > 2:
-        second[1:-1] = np.linalg.norm(np.diff(joints, 2, axis=0), axis=-1).mean(axis=1) * motion.fps**2
+        second[1:-1] = np.linalg.norm(np.diff(fit.joints, 2, axis=0), axis=-1).mean(axis=1) * motion.fps**2
     panels: list[tuple[str, list[np.ndarray]]] = []
     if motion.keypoints is not None:
         body = motion.keypoints[:, :18, 2]

@@ -66,7 +66,7 @@ def read_sam_3d_body(path: str | os.PathLike, data: Any, person: int | None) -> 
         before = near[chosen]
         joints[number], focal[number] = seen[chosen]
     if before is None:
-        raise InputError(f"{path}: shows {'nobody' if person is None else f'no person {person}'}")
+        raise InputError(f"{path}: shows {'nobody' if person is None else f'no person {person + 1}'}")
     known = np.isfinite(focal)
     focal = np.interp(np.arange(len(frames)), np.flatnonzero(known), focal[known])
     notes = [f"{path}: read as {FORMAT}'s results"]

@@ -44,6 +44,10 @@ def run(config: ml_collections.ConfigDict) -> int:
         with config.unlocked():
             config.output = str(_default_output(config))
     weights = find_weights(config)
+    if config.driving:
+        from champ_jax.inference.driving import prepare  # loads what only this needs
+
+        prepare(config, progress)
     job = Job.open(config, weights)
     outputs.claim(list(job.outputs.values()), job.inputs)
     progress.log(job.describe())
@@ -54,6 +58,8 @@ def run(config: ml_collections.ConfigDict) -> int:
 
 def run_jobs(config: ml_collections.ConfigDict) -> int:
     """Runs this process's share of the jobs; 0 if all are done, 2 if only bad inputs failed, 1 otherwise."""
+    if config.driving:
+        raise InputError("--config.driving: is for one animation; fit the motions of jobs with tools/fit_motion.py")
     weights = find_weights(config)
     mine = read_jobs(config)[jax.process_index() :: jax.process_count()]
     progress = Progress(config.quiet)
@@ -176,6 +182,8 @@ def job_config(shared: ml_collections.ConfigDict, number: int, fields: dict | In
         cli.assign(config, fields)
     except InputError as error:
         raise InputError(f"{line}: {error}") from error
+    if config.driving:
+        raise InputError(f"{line}: driving is for one animation; fit the motions of jobs with tools/fit_motion.py")
     if not config.output or "output" not in fields:
         raise InputError(f"{line}: names no output")
     check_config(config, RULES, prefix=f"{line}: ")
@@ -220,6 +228,7 @@ def _claim(jobs: dict[int, Job]) -> None:
 
 
 def _default_output(config: ml_collections.ConfigDict) -> Path:
-    names = [Path(path).stem or "built-in" for path in (config.reference, config.motion)]
-    folder = "built-in" if not (config.reference or config.motion) else "-".join(names)
+    motion = config.motion or config.driving
+    names = [Path(path).stem or "built-in" for path in (config.reference, motion)]
+    folder = "built-in" if not (config.reference or motion) else "-".join(names)
     return Path("results") / folder / "animation.mp4"

@@ -44,6 +44,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.untrained = False  # accepts weights that hold parts no training of a Champ has seen
     config.reference = ""  # the picture; empty: the built-in one
     config.motion = ""  # a motion folder, motion.npz or mesh_sequence.npz; empty: the built-in motion
+    config.driving = ""  # in place of a motion: a video, or a tracker's points, whose person is fitted
     config.body = ""  # the body model file for a motion.npz; empty: the open body
     config.fit = "crop"  # how a motion gets the picture's aspect; pad, or none to stretch it
     config.output = ""  # the video; empty: results/PICTURE-MOTION/animation.mp4

@@ -13,7 +13,7 @@ from PIL import Image, ImageCms, features
 
 from champ_jax.common import limits, pictures
 from champ_jax.common.errors import InputError
-from champ_jax.common.pictures import check_image, decode_image, list_images, read_image, write_image
+from champ_jax.common.pictures import check_image, decode_image, focal_from_exif, list_images, read_image, write_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (10, 14, 3)).astype(np.uint8)
 # EXIF orientation: what has to be done to see the picture upright (CIPA DC-008).
@@ -207,3 +207,16 @@ def test_writing(tmp_path):
         write_image(tmp_path / "x.txt", RGB)
     assert pictures.FORMATS[0] == "PNG"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.png"]
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
+def test_the_focal_length_that_a_camera_wrote(tmp_path, kind):
+    """26 mm at 35 mm's size is 0.72 of the width of a 3:2 picture; 0 and no entry mean that it is not known."""
+    picture = Image.new("RGB", (300, 200))
+    for millimeters, expected in ((26, 26 / 43.27 * np.hypot(300, 200)), (0, None), (None, None)):
+        exif = Image.Exif()
+        if millimeters is not None:
+            exif.get_ifd(0x8769)[0xA405] = millimeters
+        picture.save(tmp_path / f"shot.{kind}", exif=exif.tobytes())
+        found = focal_from_exif(tmp_path / f"shot.{kind}")
+        assert found == (None if expected is None else pytest.approx(expected))

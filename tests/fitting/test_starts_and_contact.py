@@ -86,7 +86,7 @@ def test_advice_names_frames():
     errors[20:26] = 9
     rotations = np.tile(np.eye(3), (frames, 24, 1, 1))
     motion = Motion.create(rotations, np.zeros(10), np.ones((frames, 3)), 500.0, (64, 48), 24, "open", valid=valid)
-    lines = advise(Fit(motion, errors, np.zeros((frames, 6)), 500.0))
+    lines = advise(Fit(motion, errors, np.zeros((frames, 6)), 500.0, np.zeros((frames, 24, 3))))
     assert "3 of 30 frames, first in 10" in lines[0]
     assert "frames 20 to 25" in lines[1]
     assert len(lines) == 2

@@ -106,7 +106,10 @@ def option_cases() -> Iterator[Case]:
         "focal": ("nan", "-1", "0", "1e300", "text", "", "exif"),
         "image_size": ("0x5", "64", "64x64x3", "text", "1e3x5"),
         "layout": ("smpl23", ""),
-        "person": ("-1", "1.5", "1e9"),
+        "person": ("-1", "0", "1.5", "1e9", "longest"),
+        "at": ("3", "nan,2", "3,4"),
+        "tiles": ("1", "99", "text", ""),
+        "cuts": ("none", ""),
     }
     for option, texts in values.items():
         for text in texts:
@@ -131,7 +134,30 @@ def option_cases() -> Iterator[Case]:
     )
 
 
-CASES = [*field_cases(), *file_cases(), *option_cases()]
+def edit_cases() -> Iterator[Case]:
+    for kind, make in kinds.JSON.items():
+        culprit = kinds.LONG_NAME[:9] if kind == "long-name" else "edits.json"
+        yield Case(
+            f"edit-{kind}",
+            FIT,
+            lambda folder, make=make: [
+                *given("keypoints.npz", keypoints())(folder),
+                f"--edit={make(folder / 'edits.json')}",
+            ],
+            culprit,
+        )
+    yield Case(
+        "edit-of-3d-joints",
+        FIT,
+        lambda folder: [
+            *given("joints.npz", joints())(folder),
+            f"--edit={kinds.content(b'{}')(folder / 'edits.json')}",
+        ],
+        "--edit",
+    )
+
+
+CASES = [*edit_cases(), *field_cases(), *file_cases(), *option_cases()]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
