@@ -58,6 +58,7 @@ _FIRST_ITERATIONS = 12
 _SHAPE = 1.5  # precision of each beta
 _SMOOTHNESS = 0.5  # on accelerations; the shape shrinks under more
 _FOCAL_SHARE, _FOCAL_SPREAD = 2.0, 0.4  # where the search for the focal length starts, and its logarithm's spread
+_SURE = 0.3  # score below which a detector guesses
 _ROUGH, _LEAST, _MOST = 0.008, 0.0015, 0.03  # errors of points, shares of the person's size
 
 Report = Callable[[str, float], None]
@@ -86,8 +87,8 @@ class Fit:
 
     Attributes:
       motion: the body's motion, with the key points.
-      errors: (T,) root mean square distance of the seen points from the body's: px, or meters where joints were given
-        in meters; 0 where none is seen.
+      errors: (T,) median distance of the points that are seen for sure from the body's: px, or meters where joints were
+        given in meters; 0 where there are none.
       planted: (T, 6) how much each point of the feet stays until the next frame, 0..1.
       focal: px, of the first frame.
       joints: (T, 24, 3) meters, in the camera's frame.
@@ -275,9 +276,14 @@ def solve(
 def apparent_size(points: np.ndarray, score: np.ndarray) -> float:
     """How large the person is: the median over frames of the diagonal of the box around what is seen, at least 1."""
     sizes = [
-        np.linalg.norm(np.ptp(frame[seen, :2], axis=0)) for frame, seen in zip(points, score > 0) if seen.sum() >= 4
+        np.linalg.norm(np.ptp(frame[seen, :2], axis=0)) for frame, seen in zip(points, sure(score)) if seen.sum() >= 4
     ]
-    return float(max(np.median(sizes), 1.0))
+    return float(max(np.median(sizes), 1.0)) if sizes else 100.0
+
+
+def sure(score: np.ndarray) -> np.ndarray:
+    """Which points are seen and not guessed: those above `_SURE`, or all with a score where none is."""
+    return score > _SURE if (score > _SURE).any() else score > 0
 
 
 def make_weights(prior: PosePrior, evidence: Evidence, settings: FitSettings) -> Weights:
@@ -338,7 +344,7 @@ def _sharpen(clip: Clip, evidence: Evidence) -> None:
     """Takes each point's error from how far it was missed so far: detectors see wrists better than hips."""
     _, seen_at = _projected(clip)
     missed = np.linalg.norm(seen_at - evidence.points, axis=-1)
-    seen = evidence.score > 0
+    seen = sure(evidence.score)
     # The median distance is 1.18 sigma in the plane, 1.54 in space; the fit has followed the errors a little.
     median = 1.02 if evidence.focal.any() else 1.34
     overall = np.median(missed[seen]) / median
@@ -373,9 +379,9 @@ def _plant(clip: Clip, weights: Weights, evidence: Evidence, speed: float, first
 
 def _fit(clip: Clip, evidence: Evidence, motion: Motion) -> Fit:
     _, seen_at = _projected(clip)
-    seen = evidence.score > 0
-    square = np.sum((seen_at - evidence.points) ** 2, axis=-1) * seen
-    errors = np.sqrt(square.sum(axis=1) / np.maximum(seen.sum(axis=1), 1)).astype(np.float32)
+    seen = sure(evidence.score)
+    missed = np.linalg.norm(seen_at - evidence.points, axis=-1)
+    errors = np.array([np.median(one[some]) if some.any() else 0 for one, some in zip(missed, seen)], np.float32)
     joints = posed_frames(clip.model, clip.state, clip.border[BETAS])[1]
     return Fit(motion, errors, np.asarray(clip.observed.planted), float(motion.focal[0]), joints)
 

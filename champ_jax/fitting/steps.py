@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +141,6 @@ def _digest(path: Path) -> str:
     for one in files:
         whole.update(f"{one.name}\0".encode("utf-8", "surrogateescape"))
         with open_input(one) as file:
-            read: Callable[[], bytes] = lambda file=file: file.read(_PART)  # noqa: E731
-            for part in iter(read, b""):
+            while part := file.read(_PART):
                 whole.update(part)
     return whole.hexdigest()

@@ -1,0 +1,84 @@
+"""tools/fit_motion.py: what is written beside the motion, for one shot and for several."""
+
+import json
+import runpy
+
+import numpy as np
+import pytest
+from hostile.harness import ROOT
+
+from champ_jax.body.authored import load_authored
+from champ_jax.body.motion import Motion
+from champ_jax.common.errors import InputError
+from champ_jax.common.pictures import read_image
+from champ_jax.common.videos import read_video, write_video
+from champ_jax.fitting import steps
+from champ_jax.fitting.fit import Fit
+from champ_jax.fitting.keypoints import Keypoints
+
+FRAMES = 4
+
+
+@pytest.fixture
+def tool(monkeypatch, tmp_path):
+    """The tool's main, over a detector that finds the shots of a list and a fit that knows the answer."""
+    motion = load_authored("wave")
+    seen = {"shots": [2], "edited": None}
+
+    def find(path, options, fps, focal, progress):
+        first, shots = 0, []
+        for frames in seen["shots"]:
+            points = Keypoints.create(np.ones((frames, 134, 3)), motion.image_size, 24)
+            shots.append(steps.Shot(first, points))
+            first += frames
+        return shots, ["  person 1"]
+
+    def fit(points, body, settings, progress, store=None):
+        count, seen["points"] = len(points), points
+        return Fit(motion[:count], np.ones(count, np.float32), np.ones((count, 6)), 500.0, np.zeros((count, 24, 3)))
+
+    monkeypatch.setattr(steps, "find_shots", find)
+    monkeypatch.setattr(steps, "fit_points", fit)
+    width, height = motion.image_size.tolist()
+    pictures = [np.full((height, width, 3), 60 * index, np.uint8) for index in range(FRAMES)]
+    write_video(tmp_path / "dance.mp4", pictures, 24)
+    main = runpy.run_path(str(ROOT / "tools/fit_motion.py"))["main"]
+    base = [f"--input={tmp_path / 'dance.mp4'}", f"--output={tmp_path / 'out' / 'motion.npz'}", "--quiet"]
+    return main, base, seen, tmp_path / "out"
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_one_shot_and_its_pictures(tool, tmp_path, capsys):
+    main, base, seen, out = tool
+    edits = tmp_path / "edits.json"
+    edits.write_text(json.dumps({"frames": {"1": {"4": [3, 5]}}}))
+    main([*base, "--debug", f"--edit={edits}"])
+    assert names(out) == ["motion.npz", "motion_fit.png", "motion_keypoints.npz", "motion_overlay.mp4"]
+    assert len(Motion.load(out / "motion.npz")) == 2
+    np.testing.assert_array_equal(seen["points"].keypoints[1, 4], [3, 5, 1])
+    np.testing.assert_array_equal(Keypoints.load(out / "motion_keypoints.npz").keypoints, seen["points"].keypoints)
+    assert len(list(read_video(out / "motion_overlay.mp4"))) == 2
+    assert read_image(out / "motion_fit.png").std() > 10
+    assert "1 corrections" in capsys.readouterr().out
+
+
+def test_several_shots_are_numbered(tool):
+    main, base, seen, out = tool
+    seen["shots"] = [1, 3]
+    main([*base, "--no_pictures"])
+    assert names(out) == ["motion_1.npz", "motion_2.npz"]
+    assert [len(Motion.load(out / name)) for name in names(out)] == [1, 3]
+    with pytest.raises(InputError, match="of one shot"):
+        main([*base, f"--edit={out / 'motion_1.npz'}"])
+
+
+def test_points_are_an_input_again(tool, tmp_path):
+    main, base, seen, out = tool
+    main([*base, "--debug", "--no_pictures"])
+    given = [f"--input={out / 'motion_keypoints.npz'}", f"--output={tmp_path / 'again' / 'motion.npz'}", "--quiet"]
+    main([*given, "--focal=700"])
+    assert names(tmp_path / "again") == ["motion.npz", "motion_fit.png"]
+    np.testing.assert_array_equal(seen["points"].focal, [700, 700])
