@@ -51,11 +51,6 @@ class Path:
     squares: Squares
     colors: np.ndarray
 
-    @property
-    def size(self) -> float:
-        """The median side of the squares, px: somewhat more than the person's height."""
-        return float(np.median(self.squares.side))
-
     def joined(self, other: "Path") -> "Path":
         """With a later path of the same person behind."""
         counts = len(self.frames), len(other.frames)

@@ -24,7 +24,7 @@ from champ_jax.fitting.landmarks import PRESENT, Bodies, find_bodies, find_faces
 from champ_jax.fitting.options import Options
 from champ_jax.fitting.point_bias import correct
 from champ_jax.fitting.programs import BATCH
-from champ_jax.fitting.squares import Squares
+from champ_jax.fitting.squares import Squares, overlap
 from champ_jax.fitting.tracking import Path, color_distance, link, rejoin, torso_colors
 from champ_jax.fitting.whole_body import whole_body
 
@@ -33,6 +33,7 @@ _CROPS = 4.0  # squares a frame that it may look at on average
 _SLOWEST_LOOKS = 2.0  # times a second, however many tiles there are
 _SAMPLES = 6  # frames in which everybody's points are found
 _REAL = 0.5  # the share of these in which the pose network must see somebody, too
+_SAME = 0.5  # overlap of squares from which on two paths are one person
 _FILL = 1.0  # seconds from a detection up to which the chosen person is looked for
 _LEVELS = (2, 3, 5, 8)  # tried by --tiles=auto
 _SMALLEST_TILE = 128  # px
@@ -207,6 +208,11 @@ class _Candidate:
     path: Path
     points: _Points
 
+    @property
+    def size(self) -> float:
+        """The median side of the squares that the points ask for, px."""
+        return float(np.median(self.points.squares.side))
+
 
 def _survey(frames: Frames, level: int) -> _Survey:
     looked: list[int] = []
@@ -300,8 +306,23 @@ def _recognize(frames: Frames, survey: _Survey, paths: Sequence[Sequence[Path]])
             for member in group[1:]:
                 path, points = path.joined(real[member][0]), _join([points, real[member][1]])
             people.append(_Candidate(path, points))
-        result.append(sorted(people, key=lambda person: -person.path.size))
+        result.append(sorted(_once(people), key=lambda person: -person.size))
     return result
+
+
+def _once(people: Sequence[_Candidate]) -> list[_Candidate]:
+    """Every person once: a path whose points lie in the squares of one that is seen longer is the same person."""
+    kept: list[_Candidate] = []
+    for person in sorted(people, key=lambda person: -len(person.path.frames)):
+        boxes = person.points.squares.boxes()
+        for other in kept:
+            there = (person.points.frames >= other.path.frames[0]) & (person.points.frames <= other.path.frames[-1])
+            common = overlap(boxes, other.path.at(person.points.frames).boxes()).diagonal()
+            if np.mean(there & (common > _SAME)) >= 0.5:
+                break
+        else:
+            kept.append(person)
+    return kept
 
 
 def _choose(
@@ -449,7 +470,7 @@ def _track(survey: _Survey, fps: float, shot: range, person: _Candidate, number:
         number,
         int(path.frames[0]),
         int(path.frames[-1]),
-        path.size,
+        person.size,
         boxes,
         Keypoints.create(points, survey.size, fps, source="the points found"),
         path.colors,

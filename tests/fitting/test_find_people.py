@@ -155,6 +155,28 @@ def test_everybody_has_points_before_one_is_chosen(find):
         assert track.keypoints.valid.any()
 
 
+def test_a_second_detection_of_another_size_is_not_another_person(find, monkeypatch):
+    def twice(pictures, level: int = 1) -> list[Detections]:
+        found = []
+        for one in detect(pictures, level):
+            larger = one.points + (one.points[:, 1:2] - one.points[:, :1])  # its circle reaches further
+            larger[:, 0] = one.points[:, 0]
+            found.append(
+                Detections(
+                    *(
+                        np.concatenate(pair)
+                        for pair in zip((one.boxes, one.scores, one.points), (one.boxes + 40, one.scores, larger))
+                    )
+                )
+            )
+        return found
+
+    monkeypatch.setattr(video, "detect", twice)
+    (shot,) = find([draw((RED, 40 + t, 50, 60)) for t in range(24)]).shots
+    assert len(shot.tracks) == 1
+    assert shot.chosen.size == pytest.approx(75, abs=3)
+
+
 def test_somebody_who_rushes_by_in_front_is_not_the_largest(find):
     frames = [draw((BLUE, 120, 60, 40), *([(RED, 40, 50, 80)] if t in (8, 9, 10) else [])) for t in range(40)]
     np.testing.assert_allclose(nose(find(frames))[20], (120, 60), atol=1)
