@@ -24,7 +24,7 @@ from champ_jax.fitting.landmarks import PRESENT, Bodies, find_bodies, find_faces
 from champ_jax.fitting.options import Options
 from champ_jax.fitting.point_bias import correct
 from champ_jax.fitting.programs import BATCH
-from champ_jax.fitting.squares import Squares, overlap
+from champ_jax.fitting.squares import Squares
 from champ_jax.fitting.tracking import Path, color_distance, link, rejoin, torso_colors
 from champ_jax.fitting.whole_body import whole_body
 
@@ -33,7 +33,8 @@ _CROPS = 4.0  # squares a frame that it may look at on average
 _SLOWEST_LOOKS = 2.0  # times a second, however many tiles there are
 _SAMPLES = 6  # frames in which everybody's points are found
 _REAL = 0.5  # the share of these in which the pose network must see somebody, too
-_SAME = 0.5  # overlap of squares from which on two paths are one person
+_SAME = 0.12  # of a square's side: closer hips are one person's
+_HIPS = [8, 11]  # of the 134 points
 _FILL = 1.0  # seconds from a detection up to which the chosen person is looked for
 _LEVELS = (2, 3, 5, 8)  # tried by --tiles=auto
 _SMALLEST_TILE = 128  # px
@@ -311,14 +312,15 @@ def _recognize(frames: Frames, survey: _Survey, paths: Sequence[Sequence[Path]])
 
 
 def _once(people: Sequence[_Candidate]) -> list[_Candidate]:
-    """Every person once: a path whose points lie in the squares of one that is seen longer is the same person."""
+    """Every person once: a path whose hips are where those of one seen longer are is the same person."""
     kept: list[_Candidate] = []
     for person in sorted(people, key=lambda person: -len(person.path.frames)):
-        boxes = person.points.squares.boxes()
+        hips = person.points.points[:, _HIPS, :2].mean(axis=1)
         for other in kept:
             there = (person.points.frames >= other.path.frames[0]) & (person.points.frames <= other.path.frames[-1])
-            common = overlap(boxes, other.path.at(person.points.frames).boxes()).diagonal()
-            if np.mean(there & (common > _SAME)) >= 0.5:
+            squares = other.path.at(person.points.frames)
+            away = np.linalg.norm(hips - squares.center, axis=-1) / squares.side
+            if np.mean(there & (away < _SAME)) >= 0.5:
                 break
         else:
             kept.append(person)
