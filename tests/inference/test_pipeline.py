@@ -9,10 +9,14 @@ from golden_models import relative
 
 from champ_jax.common.errors import InputError
 from champ_jax.common.pictures import read_image
+from champ_jax.common.progress import Progress
 from champ_jax.common.videos import read_video, video_fps
 from champ_jax.conditions.motion_folder import MotionFolder
 from champ_jax.diffusion.windows import Windows
+from champ_jax.inference.autoencoder import Autoencoder
 from champ_jax.inference.pipeline import ChampPipeline
+from champ_jax.inference.settings import Settings
+from champ_jax.weights.opening import open_weights
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "model"
 PICTURE = GOLDEN / "pictures" / "ref.png"
@@ -64,6 +68,35 @@ def test_the_noise_of_a_frame_is_its_own_whatever_the_length(pipeline):
     np.testing.assert_array_equal(long[:5], short)
     assert abs(long.mean()) < 0.15
     assert long.std() == pytest.approx(1, abs=0.1)
+
+
+def test_the_autoencoder_alone_decodes_as_the_pipeline_does(golden_checkpoint, animation):
+    autoencoder = Autoencoder(open_weights(golden_checkpoint))
+    frames = autoencoder.decode(np.asarray(animation.latents)[:5])
+    assert np.abs(frames.astype(int) - animation.frames[:5]).max() <= 1
+    latents = autoencoder.encode(frames)
+    assert latents.shape == animation.latents[:5].shape
+    np.testing.assert_allclose(autoencoder.encode(frames[4:]), latents[4:], atol=1e-4)
+    with pytest.raises(InputError, match=r"multiples of 8; the frames are 60x128"):
+        autoencoder.encode(frames[:, :, :60])
+
+
+def test_latents_with_hardly_any_noise_are_restored(pipeline, animation):
+    """Whatever the network says weighs little there: x0 = alpha x - sigma v."""
+    before = set(pipeline.compiled)
+    clean, motion = np.asarray(animation.latents), MotionFolder(MOTION, frames="0:13")
+    settings, quiet = Settings(width=128, height=128, windows=SHORT["windows"]), Progress(quiet=True)
+
+    def error(timestep):
+        made = pipeline.restore(clean, read_image(PICTURE), motion, settings, timestep, progress=quiet)
+        assert made.size == (128, 128)
+        return np.linalg.norm(made.latents - clean) / np.linalg.norm(clean)
+
+    assert error(0) < 0.15
+    assert error(600) > 3 * error(0)
+    assert set(pipeline.compiled) == before
+    with pytest.raises(InputError, match="timestep"):
+        error(1000)
 
 
 def test_eight_devices_give_the_single_device_result(golden_checkpoint, animation):
