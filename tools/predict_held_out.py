@@ -27,6 +27,7 @@ from champ_jax.common.pictures import list_images, read_image, write_image
 from champ_jax.common.ranges import Choice, Integer, Items, Number
 from champ_jax.conditions.sources import open_conditions
 from champ_jax.evaluation.baselines import IMAGES, find_people, write_copies, write_nearest
+from champ_jax.inference import builtin
 
 
 def main(argv: Sequence[str]) -> int:
@@ -43,9 +44,17 @@ def main(argv: Sequence[str]) -> int:
         help="(%(default)s)",
     )
     parser.add_argument(
-        "--steps", type=Integer(minimum=1, maximum=1000), default=10, help="denoising steps (%(default)s)"
+        "--steps",
+        type=Integer(minimum=1, maximum=1000),
+        default=builtin.SAMPLING["steps"],
+        help="denoising steps (%(default)s)",
     )
-    parser.add_argument("--guidance_scale", type=Number(minimum=0, maximum=100), default=1.5, help="(%(default)s)")
+    parser.add_argument(
+        "--guidance_scale",
+        type=Number(minimum=0, maximum=100),
+        default=builtin.SAMPLING["guidance_scale"],
+        help="(%(default)s)",
+    )
     parser.add_argument("--no_videos", action="store_true", help="write frames alone, which needs no PyAV")
     options = parser.parse_args(argv)
     if (options.weights is None) == (options.train is None):

@@ -21,6 +21,7 @@ from champ_jax.inference import builtin
 from champ_jax.inference.config import RULES, SHARED, select_devices
 from champ_jax.inference.job import Job
 from champ_jax.inference.pipeline import ChampPipeline
+from champ_jax.inference.settings import Settings
 from champ_jax.weights.opening import Weights, open_weights
 
 
@@ -106,6 +107,10 @@ def settle(config: ml_collections.ConfigDict) -> None:
             config.dtype = "float32" if on_cpu else "bfloat16"
         if not config.weights and config.width is None and config.height is None:
             config.height = builtin.HEIGHT
+        sampling = Settings().to_config() if config.weights else builtin.SAMPLING
+        for name in builtin.SAMPLING:
+            if config[name] is None:
+                config[name] = sampling[name]
     select_devices(config)
     if config.compilation_cache and not on_cpu and not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser(config.compilation_cache))

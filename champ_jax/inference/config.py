@@ -1,5 +1,7 @@
 """The fields of `python -m champ_jax.animate`, with their defaults and ranges. docs/animate.md describes them."""
 
+import dataclasses
+
 import jax
 import ml_collections
 from ml_collections import config_dict
@@ -9,7 +11,7 @@ from champ_jax.common import distributed
 from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.errors import InputError
 from champ_jax.common.ranges import Choice, Integer, Items, Number, Rule
-from champ_jax.inference import settings
+from champ_jax.inference import builtin, settings
 from champ_jax.inference.settings import Settings
 from champ_jax.weights.checkpoint import DTYPES
 
@@ -32,6 +34,7 @@ RULES: dict[str, Rule] = {
     "dtype": Choice("auto", *DTYPES),
     "devices": Integer(minimum=0, maximum=65536),
     **settings.RULES,
+    **{name: dataclasses.replace(settings.RULES[name], optional=True) for name in builtin.SAMPLING},
 }
 """{dotted field: the values it may have}."""
 
@@ -60,6 +63,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.update(Settings().to_config())  # how the clip is made: size, steps, guidance_scale, seed, windows, ...
     config.width = config_dict.placeholder(int)  # None: by the picture's aspect, about 512x512 pixels
     config.height = config_dict.placeholder(int)
+    config.steps = config_dict.placeholder(int)  # None: 20, and 10 of the built-in model
+    config.guidance_scale = config_dict.placeholder(float)  # None: 3.5, and 1 (off) of the built-in model
 
     config.dtype = "auto"  # bfloat16, float32; auto: float32 on CPUs, bfloat16 elsewhere
     config.devices = 0  # how many of this host's devices to use; 0: all

@@ -9,6 +9,8 @@ import pytest
 from champ_jax.common.errors import InputError
 from champ_jax.common.ranges import numbers_without_rule
 from champ_jax.diffusion.windows import Windows
+from champ_jax.inference import builtin
+from champ_jax.inference.batch import settle
 from champ_jax.inference.config import RULES, get_config
 from champ_jax.inference.settings import Settings
 
@@ -31,12 +33,22 @@ def test_every_number_of_the_command_has_a_range():
 
 
 def test_the_config_holds_the_defaults_and_goes_back():
-    assert Settings.from_config(get_config()) == Settings()
+    config = get_config()
+    config.weights = "weights"
+    settle(config)
+    assert Settings.from_config(config) == Settings()
     changed = Settings(64, 128, 7, 2.0, 3, "unipc", windows=Windows("clamped", 12, 3, 2), batch=2, chunk=8)
     config = get_config()
     config.update(changed.to_config())
     assert Settings.from_config(config) == changed
     assert config.windows.batch == 2
+
+
+def test_the_built_in_model_is_sampled_in_its_own_way():
+    config = get_config()
+    config.guidance_scale = 2.0
+    settle(config)
+    assert (config.steps, config.guidance_scale, config.height) == (builtin.SAMPLING["steps"], 2.0, builtin.HEIGHT)
 
 
 def test_every_setting_has_a_rule():
