@@ -45,9 +45,20 @@ def min_snr_weights(schedule: Schedule, t: Int[Array, " batch"], gamma: float = 
 
 
 def diffusion_loss(
-    prediction: Float[Array, " batch *shape"], target: Float[Array, " batch *shape"], weights: Num[Array, " batch"]
+    prediction: Float[Array, " batch *shape"],
+    target: Float[Array, " batch *shape"],
+    weights: Num[Array, " batch"],
+    places: Float[Array, " batch *places"] | None = None,
 ) -> Float[Array, ""]:
-    """Mean over the batch of the weights times each sample's mean squared error; all of it in float32."""
-    error = prediction.astype(jnp.float32) - target.astype(jnp.float32)
-    per_sample = jnp.mean(jnp.square(error), axis=tuple(range(1, error.ndim)))
-    return jnp.mean(weights * per_sample)
+    """Mean over the batch of the weights times each sample's mean squared error; all of it in float32.
+
+    Args:
+      prediction: what the model says.
+      target: what it should say.
+      weights: the weight of each sample.
+      places: The weights of a sample's elements, which broadcast to its shape and are 1 in the mean; None: all 1.
+    """
+    squares = jnp.square(prediction.astype(jnp.float32) - target.astype(jnp.float32))
+    if places is not None:
+        squares = squares * places
+    return jnp.mean(weights * jnp.mean(squares, axis=tuple(range(1, squares.ndim))))

@@ -17,10 +17,10 @@ from champ_jax.models.motion_module import position_table
 
 Module = TypeVar("Module", bound=nnx.Module)
 
-# Last layers of branches that begin as the identity: guidance (Champ section 3.3), motion (AnimateDiff), and the
-# residuals of an autoencoder, which first has to learn the linear part of its work.
+# Last layers of branches that begin as the identity: guidance (Champ section 3.3) and the attention in its encoders,
+# motion (AnimateDiff), and the residuals of an autoencoder, which first has to learn the linear part of its work.
 _ZERO = re.compile(
-    r"^guidance\.encoders\.\w+\.conv_out\.kernel$|(^|\.)temporal_transformer\.proj_out\.kernel$"
+    r"^guidance\.encoders\.\w+\.(conv_out|.*proj_out)\.kernel$|(^|\.)temporal_transformer\.proj_out\.kernel$"
     r"|^vae\..*\.(conv2|to_out)\.kernel$"
 )
 

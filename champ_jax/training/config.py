@@ -59,6 +59,7 @@ def default_config() -> ConfigDict:
     config.loss = ConfigDict()
     config.loss.noise_offset = 0.05
     config.loss.snr_gamma = 5.0  # 0: all timesteps weigh alike
+    config.loss.person_weight = 1.0  # of latents on the person, those of the background weighing 1; stages 1 and 2
     config.loss.drop_rate = 0.1
     config.loss.drop_per = "sample"  # or 'batch', as the published model was trained
     config.loss.kl_weight = 1e-3  # stage 0
@@ -136,6 +137,7 @@ RULES: dict[str, Rule] = {
     "data.read_ahead": Integer(minimum=0, maximum=1024),
     "loss.noise_offset": Number(minimum=0, maximum=10),
     "loss.snr_gamma": Number(minimum=0, maximum=1e6),
+    "loss.person_weight": Number(above=0, maximum=1e6),
     "loss.drop_rate": Number(minimum=0, maximum=1),
     "loss.drop_per": Choice(*DROP_PER),
     "loss.kl_weight": Number(minimum=0, maximum=1e6),
@@ -181,9 +183,9 @@ def check(config: ConfigDict) -> None:
     """
     _check_fields(config, default_config(), "")
     check_config(config, RULES)
-    if (config.stage == 0) != (config.trainable == "autoencoder"):
+    if (config.stage == 0) != (config.trainable in ("autoencoder", "decoder")):
         raise InputError(
-            f"stage={config.stage}, trainable={config.trainable}: stage 0, and no other, trains autoencoder"
+            f"stage={config.stage}, trainable={config.trainable}: stage 0, and no other, trains autoencoder or decoder"
         )
     if config.stage == 0 and config.data.cached:
         raise InputError("data.cached=True: stage 0 trains the autoencoder, whose latents are not there yet")

@@ -50,6 +50,8 @@ def load_initial(config: ConfigDict, platform: str | None = None) -> Initial:
     Raises:
       InputError: no such weights, weights that contradict `config.model` or the network; names what.
     """
+    if config.trainable == "decoder" and not config.init:
+        raise InputError("trainable=decoder: without init there is no encoder whose latents it could learn")
     sizes, arrays = _load(config.init, "init") if config.init else (model_sizes(config), {})
     if config.init and config.model:
         sizes = _reconcile(sizes, model_sizes(config), config.init)

@@ -199,7 +199,7 @@ class Run:
         if self._terminated:
             self._save()
         self.checkpoints.wait()
-        if config.stage == 0 and not self._terminated:
+        if config.trainable == "autoencoder" and not self._terminated:
             self._scale_latents()
         if self._terminated:
             self._print(f"SIGTERM: saved step {self.step} in {self.workdir}; run the same command again to resume")

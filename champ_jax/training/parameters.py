@@ -49,6 +49,7 @@ _STAGE1_EXCLUDED = r"\.motion_modules\.|^reference_unet\.up_blocks\.{finest}\."
 
 TRAINABLE = {
     "autoencoder": TrainableSet(r"^vae\."),
+    "decoder": TrainableSet(r"^vae\.(decoder|post_quant_conv)\."),
     "stage1": TrainableSet(r"^(denoising_unet|reference_unet|guidance)\.", _STAGE1_EXCLUDED),
     "stage1_image_encoder": TrainableSet(
         r"^(denoising_unet|reference_unet|guidance|image_encoder)\.", _STAGE1_EXCLUDED

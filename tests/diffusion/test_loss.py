@@ -61,3 +61,16 @@ def test_the_offset_is_shared_by_the_pixels_of_a_sample_and_channel():
     means = np.asarray(noise.mean(axis=(1, 2, 3)))
     assert np.std(means) == pytest.approx(0.5, rel=0.15)
     assert np.std(np.asarray(noise - means[:, None, None, None])) == pytest.approx(1.0, rel=0.02)
+
+
+def test_places_weigh_the_elements_of_a_sample():
+    generator = np.random.default_rng(0)
+    prediction, target = jnp.asarray(generator.standard_normal((2, 3, 1, 4, 5, 2)), jnp.float32)
+    places, weights = jnp.asarray(generator.uniform(0.5, 2, (3, 1, 4, 5, 1))), jnp.asarray([1.0, 0.5, 2.0])
+    expected = np.mean(weights * np.mean(places * (prediction - target) ** 2, axis=(1, 2, 3, 4)))
+    np.testing.assert_allclose(diffusion_loss(prediction, target, weights, places), expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        diffusion_loss(prediction, target, weights),
+        diffusion_loss(prediction, target, weights, jnp.ones_like(places)),
+        rtol=1e-6,
+    )

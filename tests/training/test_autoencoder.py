@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from flax.traverse_util import flatten_dict
 from training_data import smoke, smoke_config, tiny_config
 
 from champ_jax.common.errors import InputError
@@ -19,6 +20,7 @@ from champ_jax.models.initial_values import initialized
 from champ_jax.models.vae import VAE
 from champ_jax.training.autoencoder import reconstruct, reconstruction_loss, scaling_factor
 from champ_jax.training.config import check
+from champ_jax.training.initial_weights import load_initial
 from champ_jax.training.loop import train
 from champ_jax.training.objective import Draws, Objective
 from champ_jax.weights.work_folder import load_for_inference, read_model
@@ -106,11 +108,28 @@ def test_running_it_again_ends_with_the_same_factor(autoencoder, dataset):
     assert read_model(autoencoder).vae.scaling_factor == pytest.approx(factor, rel=0.05)
 
 
+def test_a_decoder_alone_needs_an_encoder(dataset):
+    with pytest.raises(InputError, match="trainable=decoder: without init there is no encoder"):
+        load_initial(smoke_config(dataset, stage=0, trainable="decoder"))
+
+
+def test_a_decoder_alone_leaves_encoder_and_factor(autoencoder, dataset, tmp_path):
+    """So that the latents stay those that a denoiser has learned."""
+    fields = {"stage": 0, "trainable": "decoder", "steps": 1, "checkpoint__every": 1, "init": str(autoencoder)}
+    train(tiny_config(dataset, model={}, **fields), tmp_path / "decoder")
+    (before, old), (after, new) = (load_for_inference(folder) for folder in (autoencoder, tmp_path / "decoder"))
+    assert after == before
+    for component, arrays in old.items():
+        others = flatten_dict(new[component])
+        changed = {name[0] for name, value in flatten_dict(arrays).items() if not np.array_equal(value, others[name])}
+        assert changed == ({"decoder", "post_quant_conv"} if component == "vae" else set()), component
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"stage": 0}, "stage 0, and no other, trains autoencoder"),
-        ({"trainable": "autoencoder"}, "stage 0, and no other, trains autoencoder"),
+        ({"stage": 0}, "stage 0, and no other, trains autoencoder or decoder"),
+        ({"trainable": "autoencoder"}, "stage 0, and no other, trains autoencoder or decoder"),
         ({"stage": 0, "trainable": "autoencoder", "data__cached": True}, r"data\.cached=True: stage 0"),
         ({"trainable": "stage1_image_encoder", "data__cached": True}, r"pass --config\.data\.cached_embeddings=false"),
         ({"stage": 3}, "stage=3: expected 0, 1 or 2"),

@@ -15,7 +15,7 @@ from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.errors import InputError
 from champ_jax.diffusion.schedules import Schedule
 from champ_jax.models.initial_values import initial_value
-from champ_jax.training.objective import Draws, Objective, draw
+from champ_jax.training.objective import Draws, Objective, draw, person_places
 from champ_jax.training.parameters import Network
 from champ_jax.training.state import initial_state
 from champ_jax.training.step import StepOptions, accumulated_gradients, fast_compiler_options, make_step
@@ -114,6 +114,18 @@ def test_drops_of_whole_batches():
     assert {tuple(drop) for drop in drops} == {(True,) * 4, (False,) * 4}
 
 
+def test_the_person_weighs_more_by_what_the_maps_show():
+    depth = np.zeros((2, 1, 32, 40, 3), np.uint8)
+    dwpose = np.zeros_like(depth)
+    depth[0, 0, 9, 12] = (0, 3, 0)  # within latent (1, 1) of 4 x 5
+    dwpose[0, 0, 31, 39] = 255  # and within the last one
+    places = np.asarray(person_places({"depth": depth, "dwpose": dwpose}, (4, 5), 3.0))
+    near = np.ones((4, 5))
+    near[:3, :3] = near[2:, 3:] = 3.0
+    np.testing.assert_allclose(places[0, 0, :, :, 0], near / near.mean(), rtol=1e-6)
+    np.testing.assert_array_equal(places[1], 1.0)  # nobody there
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -121,6 +133,7 @@ def test_drops_of_whole_batches():
         (lambda: StepOptions(average_decay=1.0), "average.decay=1.0"),
         (lambda: dataclasses.replace(OBJECTIVE, drop_rate=2.0), "loss.drop_rate=2.0"),
         (lambda: dataclasses.replace(OBJECTIVE, drop_per="clip"), "loss.drop_per=clip"),
+        (lambda: dataclasses.replace(OBJECTIVE, person_weight=0.0), "loss.person_weight=0.0"),
     ],
 )
 def test_bad_options_are_named(make, words):
