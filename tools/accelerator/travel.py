@@ -18,6 +18,9 @@ from champ_jax.common.limits import size_text
 LIMIT = 60 * 2**20
 """Bytes that may travel in all."""
 
+UNREAD = "champ_jax/assets/pose_networks"
+"""A folder of the checkout that no step of a day reads; it may stay behind."""
+
 # What a day imports: pyproject.toml's dependencies and those of its extra `train`, without PyAV, whose wheel is larger
 # than all others together and which nothing of a day needs; and what the parity tests import.
 ROOTS = (
@@ -134,7 +137,10 @@ def report(found: dict[str, int]) -> str:
     parts = listed((f"{name} {size_text(size)}" for name, size in found.items()), 8)
     line = f"{size_text(total)} of {size_text(LIMIT)} would travel: {parts}"
     if total > LIMIT:
-        raise InputError(f"{line}; leave something out")
+        raise InputError(
+            f"{line}; leave something out: `git sparse-checkout set --no-cone '/*' '!/{UNREAD}/'` takes what a day "
+            "does not read out of the working tree, `git sparse-checkout disable` brings it back"
+        )
     return line
 
 
