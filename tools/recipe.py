@@ -46,7 +46,8 @@ class Variant:
       plain: whether all of them stand in studios, in clothes of one color.
       held_out, held_out_frames: Counts for the people to test on.
       size: side of the pictures.
-      config: The config of a training, where '{leg}' stands for autoencoder, stage1 or stage2.
+      trainings: the trainings, each of which begins with the weights of the one before.
+      config: The config of a training, where '{leg}' stands for its name.
       settings: {leg: {field: value}} that differ from that config; those of 'report' are options of
         tools/report_builtin.py.
       shares: {leg: share} of the time that a call with `within` gives the legs that may end early.
@@ -58,6 +59,7 @@ class Variant:
     held_out: int = 16
     held_out_frames: int = 44  # two windows
     size: int = 128
+    trainings: tuple[str, ...] = TRAININGS
     config: str = "configs/people/{leg}.py"
     settings: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
     shares: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -77,6 +79,11 @@ _HALF = {"data.image_size": "128,128"}
 
 VARIANTS = {
     "cpu": Variant(),
+    # Finer latents, for as many hours as there are.
+    "quarter": Variant(
+        trainings=("autoencoder", "stage1", "stage1_attention", "stage2", "decoder"),
+        config="configs/people/quarter.py:{leg}",
+    ),
     # Larger networks at 256x256 on eight times the people, in the world as it is drawn.
     "accelerator": _ACCELERATOR,
     # The same at 128x128, where that is too much for the time.
@@ -164,8 +171,9 @@ def legs(
       settings: fields of every training's config that are set besides the variant's.
       carried: weights that stand for the trainings up to theirs.
     """
-    done = TRAININGS.index(carried.leg) + carried.finished if carried else 0
-    places = {leg: directory / (CARRIED if number < done else leg) for number, leg in enumerate(TRAININGS)}
+    names = variant.trainings
+    done = names.index(carried.leg) + carried.finished if carried else 0
+    places = {leg: directory / (CARRIED if number < done else leg) for number, leg in enumerate(names)}
 
     def train(leg: str, **fields: str) -> Leg:
         data = {"data.path": directory / "dataset", "validation.path": directory / "people" / "test", "seed": seed}
@@ -180,18 +188,18 @@ def legs(
     size, dataset = f"--size={variant.size}x{variant.size}", f"--output={directory / 'dataset'}"
     cache = ("--cache_latents", f"--weights={places['autoencoder']}", size, "--batch_size=32")
     trainings = []
-    for number, leg in enumerate(TRAININGS):
+    for number, leg in enumerate(names):
         if number == 1:
             trainings.append(Leg("latents", ("tools/build_dataset.py", dataset, *cache)))
         if number >= done:
             start = directory / CARRIED if carried and leg == carried.leg else None
-            start = start or (places[TRAININGS[number - 1]] if number else None)
+            start = start or (places[names[number - 1]] if number else None)
             trainings.append(train(leg, **({} if start is None else {"init": start})))
     packed = directory / "model.safetensors"
-    pack = Leg("pack", ("tools/pack_model.py", f"--run={places['stage2']}", f"--output={packed}"))
+    pack = Leg("pack", ("tools/pack_model.py", f"--run={places[names[-1]]}", f"--output={packed}"))
     frames = f"--frames={variant.held_out_frames}"
     videos = f"--held_out={directory / 'held_out' / 'test'}"
-    weights = f"--weights={packed if done == len(TRAININGS) else places['stage2']}"
+    weights = f"--weights={packed if done == len(names) else places[names[-1]]}"
     predictions = directory / "predictions"
     predict = ("tools/predict_held_out.py", videos, weights, f"--output={predictions}")
     options = [f"--{name}={value}" for name, value in variant.settings.get("report", {}).items()]
@@ -205,7 +213,7 @@ def legs(
         Leg("predict", predict),
         Leg("report", (*report, f"--predictions={predictions}", f"--output={directory / 'report.json'}")),
     ]
-    if done == len(TRAININGS):
+    if done == len(names):
         return after
     return [
         Leg("people", (*people, size, f"--frames={variant.frames}", f"--seed={seed}"), variant.shares.get("people")),

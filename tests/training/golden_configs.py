@@ -14,11 +14,10 @@ NAMES = {  # file below configs/: the names its get_config takes
     "stage1": (),
     "stage2": (),
     "people/autoencoder": (),
-    "people/decoder": (),
     "people/smoke": (),
     "people/stage1": (),
-    "people/stage1_attention": (),
     "people/stage2": (),
+    "people/quarter": ("autoencoder", "stage1", "stage1_attention", "stage2", "decoder"),
     "people/ablations": (
         "full",
         "without_smpl",
