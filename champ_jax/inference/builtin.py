@@ -16,7 +16,7 @@ MOTION = PEOPLE / PERSON / "motion.npz"
 
 FRAMES = "0:24"  # frames of the motion drawn without arguments: what the motion modules see at once
 # How it is sampled by default: guidance makes it worse on people it has not seen, and twice as slow (docs/results.md).
-SAMPLING = {"steps": 10, "guidance_scale": 1.0}
+SAMPLING = {"steps": 1, "guidance_scale": 1.0}
 HEIGHT = 128  # height of the video by default: the model knows no other
 NOTICE = (
     "note: no --config.weights given. The built-in model is a small demonstration trained on synthetic people at "

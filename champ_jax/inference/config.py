@@ -63,7 +63,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.update(Settings().to_config())  # how the clip is made: size, steps, guidance_scale, seed, windows, ...
     config.width = config_dict.placeholder(int)  # None: by the picture's aspect, about 512x512 pixels
     config.height = config_dict.placeholder(int)
-    config.steps = config_dict.placeholder(int)  # None: 20, and 10 of the built-in model
+    config.steps = config_dict.placeholder(int)  # None: 20, and 1 of the built-in model
     config.guidance_scale = config_dict.placeholder(float)  # None: 3.5, and 1 (off) of the built-in model
 
     config.dtype = "auto"  # bfloat16, float32; auto: float32 on CPUs, bfloat16 elsewhere
