@@ -11,7 +11,7 @@ from champ_jax.common import distributed
 from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.errors import InputError
 from champ_jax.common.ranges import Choice, Integer, Items, Number, Rule
-from champ_jax.inference import builtin, settings
+from champ_jax.inference import settings
 from champ_jax.inference.settings import Settings
 from champ_jax.weights.checkpoint import DTYPES
 
@@ -34,7 +34,8 @@ RULES: dict[str, Rule] = {
     "dtype": Choice("auto", *DTYPES),
     "devices": Integer(minimum=0, maximum=65536),
     **settings.RULES,
-    **{name: dataclasses.replace(settings.RULES[name], optional=True) for name in builtin.SAMPLING},
+    "steps": dataclasses.replace(settings.STEPS, optional=True),
+    "guidance_scale": dataclasses.replace(settings.GUIDANCE_SCALE, optional=True),
 }
 """{dotted field: the values it may have}."""
 

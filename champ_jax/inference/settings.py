@@ -24,6 +24,8 @@ MAX_SIDE = 16384
 """Pixels of a side that an H.264 encoder takes."""
 
 _SIDE = Integer(minimum=8, maximum=MAX_SIDE, optional=True)
+STEPS = Integer(minimum=1, maximum=100_000)
+GUIDANCE_SCALE = Number(minimum=0, maximum=1000)
 
 
 def _setting(default: Any, rule: Rule, path: str | None = None) -> Any:
@@ -54,8 +56,8 @@ class Settings:
 
     width: int | None = _setting(None, _SIDE)
     height: int | None = _setting(None, _SIDE)
-    steps: int = _setting(20, Integer(minimum=1, maximum=100_000))
-    guidance_scale: float = _setting(3.5, Number(minimum=0, maximum=1000))
+    steps: int = _setting(20, STEPS)
+    guidance_scale: float = _setting(3.5, GUIDANCE_SCALE)
     seed: int = _setting(42, Integer(minimum=0, maximum=2**32 - 1))
     sampler: str = _setting("ddim", Choice(*SAMPLERS))
     eta: float = _setting(0.0, Number(minimum=0, maximum=1))
