@@ -65,7 +65,10 @@ def test_values_depend_on_name_and_seed_alone():
 def test_branches_that_begin_as_the_identity_end_in_zeros(full_size):
     zeros = {name for name in full_size if name.endswith("kernel") and not initial_value(name, (2, 2), 0).any()}
     guidance = {name for name in zeros if name.startswith("guidance.")}
-    assert guidance == {f"guidance.encoders.{name}.conv_out.kernel" for name in ChampConfig().conditions}
+    ends = {f"guidance.encoders.{name}.conv_out.kernel" for name in ChampConfig().conditions}
+    attention = {name for name in full_size if name.startswith("guidance.") and name.endswith("proj_out.kernel")}
+    assert attention
+    assert guidance == ends | attention
     motion = {name for name in zeros if ".motion_modules." in name}
     assert motion == {name for name in full_size if name.endswith("temporal_transformer.proj_out.kernel")}
     assert len(motion) == 21
