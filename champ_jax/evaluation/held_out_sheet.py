@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from champ_jax.evaluation.sheet import stack
+
 _APART = 4  # px between panels
 _LABEL = 14  # px of a line of text
 _PLOT = 220  # px, the width of the plot of a row
@@ -43,13 +45,7 @@ def draw_sheet(rows: Sequence[Row]) -> np.ndarray:
     levels = np.concatenate([[np.nan], *(curve for row in rows for curve in row.curves.values())])
     known = np.minimum(levels[np.isfinite(levels)], _HIGHEST)
     low, high = (np.floor(known.min()), np.ceil(known.max())) if known.size else (0.0, 1.0)
-    drawn = [_row(row, float(low), float(max(high, low + 1)), index == 0) for index, row in enumerate(rows)]
-    page = Image.new("RGB", (max(row.width for row in drawn), sum(row.height for row in drawn)), "white")
-    top = 0
-    for row in drawn:
-        page.paste(row, (0, top))
-        top += row.height
-    return np.asarray(page)
+    return stack([_row(row, float(low), float(max(high, low + 1)), index == 0) for index, row in enumerate(rows)])
 
 
 def _row(row: Row, low: float, high: float, legend: bool) -> Image.Image:

@@ -71,6 +71,11 @@ def draw_sheet(
             row.paste(panel, (left, _LABEL))
             left += panel.width + 4
         rows.append(row)
+    return stack(rows)
+
+
+def stack(rows: Sequence[Image.Image]) -> np.ndarray:
+    """Pictures below each other on a white page, uint8 (H, W, 3)."""
     page = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), "white")
     top = 0
     for row in rows:

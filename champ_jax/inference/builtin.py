@@ -15,7 +15,7 @@ REFERENCE = PEOPLE / PERSON / "reference.png"
 MOTION = PEOPLE / PERSON / "motion.npz"
 
 FRAMES = "0:24"  # frames of the motion drawn without arguments: what the motion modules see at once
-# How it is sampled by default: guidance makes it worse on people it has not seen, and twice as slow (docs/results.md).
+# How it is sampled by default: ten guided steps are worse on people it has not seen (docs/results.md).
 SAMPLING = {"steps": 1, "guidance_scale": 1.0}
 HEIGHT = 128  # height of the video by default: the model knows no other
 NOTICE = (

@@ -400,3 +400,16 @@ def largest_file(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def put(maker: Maker, *places: str) -> Callable[[Path], None]:
+    """Replaces the files at `places` of a folder by what `maker` makes, which is to be at these paths."""
+
+    def change(folder: Path) -> None:
+        for place in places:
+            path = folder / place
+            path.unlink(missing_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            assert maker(path) == path, "this kind stands for another path"
+
+    return change

@@ -27,18 +27,6 @@ def evaluate(*more: str, change: Callable[[Path], object] = lambda folder: None)
     return make
 
 
-def put(maker: kinds.Maker, *places: str) -> Callable[[Path], None]:
-    """Replaces the files at `places` by what `maker` makes."""
-
-    def change(folder: Path) -> None:
-        for place in places:
-            path = folder / place
-            path.unlink(missing_ok=True)
-            assert maker(path) == path, "this kind stands for another path"
-
-    return change
-
-
 def both(*changes: Callable[[Path], object]) -> Callable[[Path], None]:
     return lambda folder: [change(folder) for change in changes]
 
@@ -60,17 +48,25 @@ def _cases() -> list[Case]:
         if kind in ("missing", "folder", "fifo", "socket", "device", "dangling-link", "below-a-file"):
             if kind != "below-a-file":
                 frame = "ground_truth/video/0001.png"
-                add(f"frame-{kind}", evaluate(change=put(maker, frame)), "video: 3 predicted frames, 2 of ground truth")
+                add(
+                    f"frame-{kind}",
+                    evaluate(change=kinds.put(maker, frame)),
+                    "video: 3 predicted frames, 2 of ground truth",
+                )
         elif kind != "link-loop":
             frame = "predictions/video/0001.png"
-            add(f"frame-{kind}", evaluate(change=put(maker, frame)), frame)
+            add(f"frame-{kind}", evaluate(change=kinds.put(maker, frame)), frame)
     for name, picture in (("float", Image.new("F", (16, 16))), ("signed", Image.new("I", (16, 16)))):
         maker = _tiff(picture)
-        add(f"frame-{name}", evaluate(change=put(maker, "predictions/video/0002.png")), "predictions/video/0002.png")
-    tall = put(kinds.content(kinds.png(16, 24)), "ground_truth/video/0002.png")
+        add(
+            f"frame-{name}",
+            evaluate(change=kinds.put(maker, "predictions/video/0002.png")),
+            "predictions/video/0002.png",
+        )
+    tall = kinds.put(kinds.content(kinds.png(16, 24)), "ground_truth/video/0002.png")
     add("frames-change-size", evaluate(change=tall), "ground_truth/video/0002.png: 16x24")
     small = [f"{side}/video/{n:04}.png" for side in ("predictions", "ground_truth") for n in range(LENGTH)]
-    tiny = put(kinds.content(kinds.png(4, 4)), *small)
+    tiny = kinds.put(kinds.content(kinds.png(4, 4)), *small)
     add("frames-too-small", evaluate("--config.metrics=ssim", change=tiny), "video/0000.png: 4x4 is too small for ssim")
     add("frames-too-small-for-psnr", evaluate(change=tiny), "video/0000.png: 4x4 is too small for psnr")
 
@@ -79,10 +75,12 @@ def _cases() -> list[Case]:
         if kind in ("below-a-file", "folder", "picture"):  # a picture is a video of one frame
             continue
         for side in ("predictions", "ground_truth"):
-            make = evaluate(f"--config.{side}=video.mp4", change=put(maker, "video.mp4"))
+            make = evaluate(f"--config.{side}=video.mp4", change=kinds.put(maker, "video.mp4"))
             add(f"{side}-file-{kind}", make, "video.mp4")
         if kind != "missing":
-            change = both(lambda folder: _remove(folder / "predictions/video"), put(maker, "predictions/video.mp4"))
+            change = both(
+                lambda folder: _remove(folder / "predictions/video"), kinds.put(maker, "predictions/video.mp4")
+            )
             add(f"video-in-folder-{kind}", evaluate(change=change), "predictions/video.mp4")
 
     # Names and places.
@@ -94,11 +92,15 @@ def _cases() -> list[Case]:
     add("names-differ", evaluate(change=lambda folder: _rename(folder, "other")), "lacks 1 of 1 videos: video")
     make = evaluate("--config.missing=skip", change=lambda folder: _rename(folder, "other"))
     add("no-name-in-common", make, "predictions are other; ground truth is video")
-    second = put(kinds.content(kinds.png()), "ground_truth/other/0001.png")
+    second = kinds.put(kinds.content(kinds.png()), "ground_truth/other/0001.png")
     make = evaluate("--config.predictions=predictions/video", change=second)
     add("one-against-many", make, "one side is a single video")
     add("lengths-differ", evaluate(change=_remove_frame), "video: 2 predicted frames, 3 of ground truth")
-    add("two-of-one-name", evaluate(change=put(kinds.content(kinds.mp4()), "predictions/video.mp4")), "share a name")
+    add(
+        "two-of-one-name",
+        evaluate(change=kinds.put(kinds.content(kinds.mp4()), "predictions/video.mp4")),
+        "share a name",
+    )
     closed = evaluate(change=lambda folder: (folder / "predictions/video").chmod(0))
     add("closed-folder", closed, "predictions/video")
 
@@ -123,10 +125,10 @@ def _cases() -> list[Case]:
     for kind, maker in kinds.SAFETENSORS.items():
         if kind not in ("missing", "below-a-file", "dangling-link"):
             place = "weights/lpips_alex.safetensors"
-            make = evaluate("--config.metrics=lpips_alex", "--config.weights=weights", change=put(maker, place))
+            make = evaluate("--config.metrics=lpips_alex", "--config.weights=weights", change=kinds.put(maker, place))
             add(f"network-{kind}", make, place)
     for name, make in (("missing", kinds.missing), ("file", kinds.content(b"x")), ("fifo", kinds.fifo)):
-        change = put(make, "weights")
+        change = kinds.put(make, "weights")
         add(f"networks-{name}", evaluate("--config.metrics=fid", "--config.weights=weights", change=change), "weights")
     return cases
 
@@ -192,6 +194,6 @@ def test_a_flipped_video_is_not_scored_as_if_whole(tmp_path):
     data = bytearray(kinds.mp4(frames=40, size=(64, 64)))
     middle = data.index(b"mdat") + (len(data) - data.index(b"mdat")) // 2
     data[middle : middle + 40] = bytes(byte ^ 0xFF for byte in data[middle : middle + 40])
-    change = put(kinds.content(bytes(data)), "flipped.mp4")
+    change = kinds.put(kinds.content(bytes(data)), "flipped.mp4")
     make = evaluate("--config.predictions=flipped.mp4", "--config.ground_truth=ground_truth/video", change=change)
     check(Case("flipped", "evaluate", make, "flipped.mp4"), tmp_path)

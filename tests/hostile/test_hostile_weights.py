@@ -65,19 +65,6 @@ def convert(*more: str, change: Callable[[Path], object] = lambda folder: None) 
     return make
 
 
-def put(maker: kinds.Maker, place: str) -> Callable[[Path], None]:
-    """Replaces the file at `place` by what `maker` makes."""
-
-    def change(folder: Path) -> None:
-        path = folder / place
-        if path.exists():
-            path.unlink()
-        made = maker(path)
-        assert made == path, "this kind stands for another path"
-
-    return change
-
-
 def field(place: str, name: str, value: object) -> Callable[[Path], None]:
     """Sets a field of the config.json at `place`."""
 
@@ -100,12 +87,12 @@ def _cases() -> list[Case]:
     for kind, maker in files.items():
         if kind not in elsewhere:
             name = "weights.safetensors" if kind != "folder" else "weights"
-            add(f"source-{kind}", CONVERT, convert(f"--source={name}", change=put(maker, name)), name)
+            add(f"source-{kind}", CONVERT, convert(f"--source={name}", change=kinds.put(maker, name)), name)
             if kind not in ("missing", "folder"):  # as if there were no such network
-                add(f"unet-{kind}", CONVERT, convert(change=put(maker, UNET)), UNET)
+                add(f"unet-{kind}", CONVERT, convert(change=kinds.put(maker, UNET)), UNET)
     for kind in ("empty", "html", "lfs-pointer", "noise", "text", "fifo", "device", "folder", "missing"):
         option = f"--motion_module={'mm.ckpt'}"
-        add(f"motion-{kind}", CONVERT, convert(option, change=put(files[kind], "mm.ckpt")), "mm.ckpt")
+        add(f"motion-{kind}", CONVERT, convert(option, change=kinds.put(files[kind], "mm.ckpt")), "mm.ckpt")
     pickles = {
         "executing": kinds.executing_pickle(),
         "list": pickle.dumps([1, 2, 3]),
@@ -118,7 +105,7 @@ def _cases() -> list[Case]:
     }
     for kind, data in pickles.items():
         maker = kinds.content(data) if data else {"zip-bomb": _bomb, "torch-truncated": _cut_torch_file}[kind]
-        change = put(maker, "mm.ckpt")
+        change = kinds.put(maker, "mm.ckpt")
         add(f"pickle-{kind}", CONVERT, convert("--motion_module=mm.ckpt", change=change), "mm.ckpt", seconds=120)
 
     # Fields of the config.json files.
@@ -132,7 +119,7 @@ def _cases() -> list[Case]:
     for kind, maker in kinds.JSON.items():
         if kind not in ("below-a-file", "lone-surrogate", "not-a-number"):  # the last two are objects, of other fields
             place = "image_encoder/config.json"
-            add(f"config-{kind}", CONVERT, convert(change=put(maker, place)), place)
+            add(f"config-{kind}", CONVERT, convert(change=kinds.put(maker, place)), place)
 
     # Settings.
     for option, values in OPTIONS.items():
@@ -160,15 +147,17 @@ def _cases() -> list[Case]:
     # Checkpoints that are none.
     for kind, maker in kinds.JSON.items():
         if kind not in ("missing", "below-a-file"):
-            add(f"export-config-{kind}", EXPORT, export(change=put(maker, "checkpoint/config.json")), "checkpoint")
+            add(
+                f"export-config-{kind}", EXPORT, export(change=kinds.put(maker, "checkpoint/config.json")), "checkpoint"
+            )
     for name, values in CHECKPOINT_FIELDS.items():
         for number, value in enumerate(values):
             change = field("checkpoint/config.json", name, value)
             add(f"export-{name}-{number}", EXPORT, export(change=change), "config.json")
     for kind in ("missing", "fifo", "device", "empty", "html", "folder"):
-        make = export("--checkpoint=other", change=put(files[kind], "other"))
+        make = export("--checkpoint=other", change=kinds.put(files[kind], "other"))
         add(f"export-checkpoint-{kind}", EXPORT, make, "other")
-        make = pack("--run=other", change=put(files[kind], "other"))
+        make = pack("--run=other", change=kinds.put(files[kind], "other"))
         add(f"pack-run-{kind}", PACK, make, "other")
     add("export-array-flipped", EXPORT, export(change=_flip_array), "checkpoint/vae")
 
