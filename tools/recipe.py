@@ -2,7 +2,7 @@
 
 DIR/people, DIR/held_out   synthetic people: to train on, and others to test on
 DIR/dataset                of DIR/people/train, with the autoencoder's latents
-DIR/{autoencoder,stage1,stage2}   work folders of the trainings
+DIR/TRAINING               work folders of the trainings: autoencoder, stage1, stage2 and what else a variant has
 DIR/model.safetensors      the packed model
 DIR/predictions            the held-out videos by the model
 DIR/report.{json,md}       how good they are, beside baselines and ceilings; pictures in DIR/report_sheet.png
