@@ -111,9 +111,9 @@ from tools.accelerator.runner import Day, Leg, Step
 place = Path(sys.argv[1])
 sleep = "import os, time; open('pid', 'w').write(str(os.getpid())); open('ready', 'w'); time.sleep(60)"
 steps = (Step("good", ("-c", "open('log', 'a').write('x')"), 20), Step("slow", ("-c", sleep), 60))
-legs = [Leg("one", "first", 1.0, steps)]
+legs = [Leg("one", "first", 2.0, steps)]
 places = {name: place / name for name in ("results", "output", "scratch")}
-Day(legs, **places, checkout=place, command="python day.py").run(1.0)
+Day(legs, **places, checkout=place, command="python day.py").run(2.0)  # both steps have all the time they may take
 """
 
 
