@@ -35,6 +35,7 @@ from champ_jax.common.parallel import end_with_parent
 from champ_jax.data.dataset import Dataset, FolderDataset, decode, open_dataset, person_box, text_field
 from champ_jax.data.framing import Framing, Window, clip_picture
 from champ_jax.data.latents import LatentReader
+from champ_jax.data.recoloring import draw_recoloring, recolor
 from champ_jax.data.sampling import clip_stride, pick_clip, pick_pair
 
 Batch = dict[str, Any]
@@ -85,6 +86,7 @@ def make_batches(
     resize: str = "cover",
     area: tuple[float, float] = (0.9, 1.0),
     box_scale: tuple[float, float] = (0.8, 1.2),
+    recolored: float = 0.0,
     rows: Sequence[int] | None = None,
     workers: int = 0,
     read_ahead: int = 2,
@@ -101,6 +103,8 @@ def make_batches(
       image_size: (width, height) of the pictures.
       conditions: which ones to read.
       crop, resize, area, box_scale: how pictures become that size (`framing.Framing`).
+      recolored: share of the samples whose pictures get other colors, the same for reference and targets
+        (`recoloring.draw_recoloring`).
       rows: rows of each batch that this process makes, in ascending order; None: all of them. A sample depends on its
         number and the seed only, so processes that share the rows make the batches that one process would.
       workers: processes that read and decode; 0 uses threads of this process. A program with workers must guard its
@@ -119,9 +123,14 @@ def make_batches(
         raise InputError(f"seed={seed}: must be in 0 ... 2**32 - 1")
     if workers < 0 or read_ahead < 0:
         raise InputError(f"workers={workers}, read_ahead={read_ahead}: must be 0 or more")
+    if recolored and cached:
+        raise InputError(
+            f"recolored={recolored}: cached latents have the colors they were made of; choose recolored=0 or "
+            "cached=False"
+        )
     dataset = open_dataset(path, conditions)
     framing = Framing(tuple(image_size), crop, resize, tuple(area), tuple(box_scale))
-    loader = Loader(dataset, sampler, framing, tuple(conditions), seed, cached, cached_embeddings)
+    loader = Loader(dataset, sampler, framing, tuple(conditions), seed, cached, cached_embeddings, recolored)
     return Batches(
         loader,
         batch_size=batch_size,
@@ -173,6 +182,7 @@ class Loader:
         seed: int,
         cached: bool,
         cached_embeddings: bool = True,
+        recolored: float = 0.0,
     ):
         for name in conditions:
             if name not in dataset.kinds or name in ("images", "mask"):
@@ -195,7 +205,7 @@ class Loader:
         self.dataset, self.seed = dataset, seed
         self._sampler, self._framing, self._conditions = sampler, framing, conditions
         self._latents = LatentReader(dataset, framing) if cached else None
-        self._cached_embeddings = cached_embeddings
+        self._cached_embeddings, self._recolored = cached_embeddings, recolored
 
     def __call__(self, number: int) -> Batch:
         epoch, place = divmod(number, len(self._usable))
@@ -216,6 +226,11 @@ class Loader:
             }
             rows = [self._frame(record, size, window, ("images", *self._conditions)) for record in records]
             sample["pixels"] = np.stack([row.pop("images") for row in rows])
+            # Numbers of its own: which frames are drawn does not depend on it.
+            colors = np.random.default_rng((self.seed, number, 3))
+            if colors.random() < self._recolored:
+                matrix = draw_recoloring(colors)
+                sample = {name: recolor(pictures, matrix) for name, pictures in sample.items()}
         else:
             sample = _cached(self._latents, video, reference, targets)
             if not self._cached_embeddings:

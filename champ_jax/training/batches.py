@@ -51,6 +51,7 @@ def make_batches(config: ConfigDict, path: str, mesh: Mesh, **changes: Any) -> B
         "resize": data.resize,
         "area": tuple(data.area),
         "box_scale": tuple(data.box_scale),
+        "recolored": data.recolored,
         "workers": data.workers,
         "read_ahead": data.read_ahead,
         "cached": data.cached,

@@ -50,6 +50,7 @@ def default_config() -> ConfigDict:
     config.data.resize = "cover"
     config.data.area = (0.9, 1.0)
     config.data.box_scale = (0.8, 1.2)
+    config.data.recolored = 0.0  # share of samples in other colors, reference and targets alike; needs cached=False
     config.data.margin = 30  # stage 1: least distance of reference and target, frames
     config.data.frames = 24  # stage 2: length of a clip ...
     config.data.stride = 4  # ... and the distance of its frames in the video
@@ -59,6 +60,7 @@ def default_config() -> ConfigDict:
     config.loss = ConfigDict()
     config.loss.noise_offset = 0.05
     config.loss.snr_gamma = 5.0  # 0: all timesteps weigh alike
+    config.loss.first_timestep = 0  # the least timestep drawn; 999 trains for samples of one step, from pure noise
     config.loss.person_weight = 1.0  # of latents on the person, those of the background weighing 1; stages 1 and 2
     config.loss.drop_rate = 0.1
     config.loss.drop_per = "sample"  # or 'batch', as the published model was trained
@@ -130,6 +132,7 @@ RULES: dict[str, Rule] = {
     "data.resize": Choice(*RESIZES),
     "data.area": Items(Number(above=0, maximum=1), minimum=2, maximum=2, increasing=True),
     "data.box_scale": Items(Number(above=0, maximum=100), minimum=2, maximum=2, increasing=True),
+    "data.recolored": Number(minimum=0, maximum=1),
     "data.margin": Integer(minimum=0),
     "data.frames": Integer(minimum=1, maximum=10_000),
     "data.stride": Integer(minimum=1, maximum=10_000),
@@ -137,6 +140,7 @@ RULES: dict[str, Rule] = {
     "data.read_ahead": Integer(minimum=0, maximum=1024),
     "loss.noise_offset": Number(minimum=0, maximum=10),
     "loss.snr_gamma": Number(minimum=0, maximum=1e6),
+    "loss.first_timestep": Integer(minimum=0),
     "loss.person_weight": Number(above=0, maximum=1e6),
     "loss.drop_rate": Number(minimum=0, maximum=1),
     "loss.drop_per": Choice(*DROP_PER),
@@ -200,6 +204,15 @@ def check(config: ConfigDict) -> None:
     if config.validation.every and config.validation.steps > config.schedule.length:
         raise InputError(
             f"validation.steps={config.validation.steps}: the schedule has {config.schedule.length} timesteps"
+        )
+    if config.loss.first_timestep >= config.schedule.length:
+        raise InputError(
+            f"loss.first_timestep={config.loss.first_timestep}: the schedule's timesteps are "
+            f"0 ... {config.schedule.length - 1}"
+        )
+    if config.data.cached and config.data.recolored:
+        raise InputError(
+            f"data.recolored={config.data.recolored}: cached latents keep their colors; pass --config.data.cached=false"
         )
     if config.model:
         model_sizes(config)

@@ -33,6 +33,8 @@ class Objective:
       schedule: the noise schedule trained on.
       noise_offset: standard deviation of the noise's mean, drawn per sample and channel.
       snr_gamma: Gamma of min-SNR weighting; 0 weighs all timesteps alike.
+      first_timestep: The least timestep that is drawn. The last one of the schedule alone trains the model for samples
+        of one step, which begin at pure noise: no other noise is learned, so more steps are then worse.
       person_weight: what a latent on the person weighs, where one of the background weighs 1 (`person_places`).
       drop_rate: how often the reference is dropped (no bank, zero image embedding) for classifier-free guidance.
       drop_per: whether each 'sample' is dropped by itself, or the whole 'batch' at once as the published model did.
@@ -43,6 +45,7 @@ class Objective:
     schedule: Schedule
     noise_offset: float = 0.05
     snr_gamma: float = 5.0
+    first_timestep: int = 0
     person_weight: float = 1.0
     drop_rate: float = 0.1
     drop_per: str = "sample"
@@ -53,6 +56,11 @@ class Objective:
             raise InputError(f"loss.drop_per={self.drop_per}: unknown; choose {', '.join(DROP_PER)}")
         if not 0 <= self.drop_rate <= 1:
             raise InputError(f"loss.drop_rate={self.drop_rate}: must be in 0 ... 1")
+        if not 0 <= self.first_timestep < self.schedule.length:
+            raise InputError(
+                f"loss.first_timestep={self.first_timestep}: must be in 0 ... {self.schedule.length - 1}, "
+                "the timesteps of the schedule"
+            )
         if self.person_weight <= 0:
             raise InputError(f"loss.person_weight={self.person_weight}: must be above 0")
         if self.kl_weight < 0:
@@ -88,7 +96,7 @@ def draw(key: jax.Array, shape: tuple[int, ...], objective: Objective) -> Draws:
         posterior=jax.random.normal(keys[0], shape),
         reference_posterior=jax.random.normal(keys[1], (batch, *latent)),
         noise=sample_noise(keys[2], shape, objective.noise_offset),
-        timesteps=jax.random.randint(keys[3], (batch,), 0, objective.schedule.length),
+        timesteps=jax.random.randint(keys[3], (batch,), objective.first_timestep, objective.schedule.length),
         unconditional=jnp.broadcast_to(drops < objective.drop_rate, (batch,)),
     )
 

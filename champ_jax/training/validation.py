@@ -67,7 +67,9 @@ class Validator:
         settings = config.validation
         path = settings.path or config.data.path
         # As many samples at a time as there are devices.
-        source = make_batches(config, path, mesh, seed=_SEED, batch_size=mesh.size, cached=False, workers=0)
+        source = make_batches(
+            config, path, mesh, seed=_SEED, batch_size=mesh.size, cached=False, recolored=0.0, workers=0
+        )
         batches = tuple(next(source) for _ in range(-(-settings.samples // mesh.size)))
         source.close()
         if config.stage:

@@ -45,6 +45,8 @@ def test_every_number_has_a_range():
         ({"data": {"cached": 1}}, r"data\.cached='1': expected true or false"),
         ({"optimizer": 1}, "optimizer: expected a group of fields"),
         ({"model": {"unet": 1}}, "model: "),
+        ({"loss": {"first_timestep": 1000}}, r"loss\.first_timestep=1000: the schedule's timesteps are 0 \.\.\. 999"),
+        ({"data": {"cached": True, "recolored": 0.5}}, r"data\.recolored=0\.5: cached latents keep their colors"),
         ({"validation": {"every": 1, "steps": 2000}}, r"validation\.steps=2000: the schedule has 1000"),
     ],
 )

@@ -114,6 +114,16 @@ def test_drops_of_whole_batches():
     assert {tuple(drop) for drop in drops} == {(True,) * 4, (False,) * 4}
 
 
+def test_the_last_timesteps_alone_are_drawn_if_asked_for():
+    length = OBJECTIVE.schedule.length
+    for first in (0, length - 3, length - 1):
+        objective = dataclasses.replace(OBJECTIVE, first_timestep=first)
+        draws = [np.asarray(jitted_draw(jax.random.key(i), (16, 1, 1, 1, 4), objective).timesteps) for i in range(4)]
+        assert np.min(draws) >= first
+        assert np.max(draws) < length
+        assert len(np.unique(draws)) >= min(length - first, 30)
+
+
 def test_the_person_weighs_more_by_what_the_maps_show():
     depth = np.zeros((2, 1, 32, 40, 3), np.uint8)
     dwpose = np.zeros_like(depth)
@@ -134,6 +144,7 @@ def test_the_person_weighs_more_by_what_the_maps_show():
         (lambda: dataclasses.replace(OBJECTIVE, drop_rate=2.0), "loss.drop_rate=2.0"),
         (lambda: dataclasses.replace(OBJECTIVE, drop_per="clip"), "loss.drop_per=clip"),
         (lambda: dataclasses.replace(OBJECTIVE, person_weight=0.0), "loss.person_weight=0.0"),
+        (lambda: dataclasses.replace(OBJECTIVE, first_timestep=1000), "loss.first_timestep=1000: must be in 0 ... 999"),
     ],
 )
 def test_bad_options_are_named(make, words):
