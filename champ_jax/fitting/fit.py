@@ -44,6 +44,7 @@ from champ_jax.fitting.points import (
     point_model,
     whole_body_places,
 )
+from champ_jax.fitting.predicted import PredictedPoses
 from champ_jax.fitting.priors import PosePrior, load_prior
 from champ_jax.fitting.starts import start
 
@@ -113,6 +114,7 @@ class Evidence:
       focal_range: the smallest and the largest logarithm of a factor on `focal`; (0, 0) where it is known.
       fps: frames per second.
       size: how large the person is, in the points' unit.
+      predicted: the poses that a network saw, if one did.
     """
 
     points: np.ndarray
@@ -122,6 +124,7 @@ class Evidence:
     focal_range: tuple[float, float]
     fps: float
     size: float
+    predicted: PredictedPoses | None = None
 
 
 def fit_keypoints(
@@ -130,6 +133,7 @@ def fit_keypoints(
     settings: FitSettings = FitSettings(),
     report: Report = lambda stage, share: None,
     store: str | os.PathLike | None = None,
+    predict: Callable[[np.ndarray], PredictedPoses] | None = None,
 ) -> Fit:
     """Fits a body's shape and motion to key points, the whole clip at once.
 
@@ -137,6 +141,7 @@ def fit_keypoints(
       keypoints: with `focal`, which is then kept, or without, and then it is estimated.
       body: the body.
       store: a file where every stage's result is kept, from which an interrupted fit of the same points goes on.
+      predict: gives the poses that a network saw, for a camera of these focal lengths (T,) px; see `fitting/predicted`.
 
     Raises:
       InputError: too few points are seen, or `store` cannot be written.
@@ -157,7 +162,16 @@ def fit_keypoints(
         focal = np.full(len(keypoints), _FOCAL_SHARE * longer, np.float32)
         low, high = np.log(np.array(FOCAL_SHARES) * longer / focal[0])
         focal_range = (float(low), float(high))
-    evidence = Evidence(points, score, keypoints.valid, focal, focal_range, keypoints.fps, apparent_size(points, score))
+    evidence = Evidence(
+        points=points,
+        score=score,
+        valid=keypoints.valid,
+        focal=focal,
+        focal_range=focal_range,
+        fps=keypoints.fps,
+        size=apparent_size(points, score),
+        predicted=None if predict is None else predict(np.asarray(focal)),
+    )
     clip = solve(evidence, point_model(body, padded(places, feet_of(body))), settings, report, store)
     focal = np.asarray(evidence.focal) * np.exp(clip.border[FOCAL])
     motion = _motion(clip, keypoints, body, focal, keypoints.keypoints)
@@ -239,6 +253,7 @@ def solve(
         standing=np.zeros((frames, NUM_FEET), np.float32),
         known=np.ones(frames, np.float32),
         free=np.ones(frames, np.float32),
+        predicted=None if evidence.predicted is None else evidence.predicted.target(),
     )
     weights = make_weights(prior, evidence, settings)
     digest = _digest(evidence, model, settings)
@@ -246,7 +261,7 @@ def solve(
     kept = _load(store, digest, frames)
     if kept is None:
         border = np.array(weights.border, np.float64)
-        state = start(model, observed, border, weights, lambda done: report("start", done / frames))
+        state = start(model, observed, border, weights, lambda done: report("start", done / frames), evidence.predicted)
         kept = _Kept(1, state, border, np.array(weights.border), np.array(weights.border_precision))
         _save(store, digest, kept)
     clip = Clip(model, observed, kept.state, kept.border, evidence.focal_range)
@@ -290,6 +305,10 @@ def make_weights(prior: PosePrior, evidence: Evidence, settings: FitSettings) ->
     """The strengths of the terms."""
     expected, precision = np.zeros(NUM_BORDER), np.zeros(NUM_BORDER)
     precision[BETAS] = _SHAPE + settings.shape_growth * int(evidence.valid.sum())
+    if evidence.predicted is not None:
+        betas, firmly = evidence.predicted.shape()
+        expected[BETAS] = firmly * betas / (precision[BETAS] + firmly)
+        precision[BETAS] += firmly
     precision[FOCAL] = 1e12 if evidence.focal_range == (0.0, 0.0) else 1 / _FOCAL_SPREAD**2
     expected[TILT] = [0.06, 0.0]
     precision[TILT] = [1 / 0.12**2, 1 / 0.03**2]
@@ -419,7 +438,9 @@ class _Kept:
 def _digest(evidence: Evidence, model: PointModel, settings: FitSettings) -> str:
     """What a stored fit must have been made of to be gone on with."""
     whole = hashlib.blake2b(digest_size=16)
-    leaves = [*jax.tree.leaves(model), *(getattr(evidence, field.name) for field in dataclasses.fields(evidence))]
+    leaves = [*jax.tree.leaves(model), *(value for value in vars(evidence).values() if value is not evidence.predicted)]
+    if evidence.predicted is not None:
+        leaves += [evidence.predicted.starts(), evidence.predicted.roots(), *evidence.predicted.shape()]
     leaves += [settings.ground, settings.shape_growth, 0 if settings.prior is None else settings.prior.mean]
     for leaf in leaves:
         array = np.ascontiguousarray(leaf)

@@ -31,6 +31,7 @@ from champ_jax.fitting.kinematics import (
     skew,
 )
 from champ_jax.fitting.points import PointModel
+from champ_jax.fitting.predicted import PoseTarget, target_costs, target_terms
 
 NUM_BORDER = NUM_BETAS + 4
 BETAS, FOCAL, TILT, GROUND = slice(0, NUM_BETAS), NUM_BETAS, slice(NUM_BETAS + 1, NUM_BETAS + 3), NUM_BETAS + 3
@@ -63,6 +64,7 @@ class Observed:
       standing: (T, 6) how much each point of the feet is on the ground, 0..1.
       known: (T,) 1 for frames of the clip, 0 for padding.
       free: (T,) 1 for frames to solve for, 0 for padding and frames that are settled already.
+      predicted: the poses that a network saw, if one did.
     """
 
     points: AnyArray
@@ -72,6 +74,7 @@ class Observed:
     standing: AnyArray
     known: AnyArray
     free: AnyArray
+    predicted: PoseTarget | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -209,6 +212,8 @@ def _frame_costs(observed: Observed, posed: Posed, state: State, border: jax.Arr
     cost += jnp.sum(_beyond(state.vector[:, JOINTS], weights) ** 2, axis=1)
     cost += jnp.sum((weights.collision * _inside(posed, weights)[0]) ** 2, axis=1)
     cost += jnp.sum(observed.standing * (weights.height * _heights(posed, border)) ** 2, axis=1)
+    if observed.predicted is not None:
+        cost += target_costs(observed.predicted, state.vector[:, JOINTS], state.root)
     return cost * observed.known
 
 
@@ -316,6 +321,12 @@ def frame_terms(
     places = jnp.arange(JOINTS.start, JOINTS.stop)
     whole = whole.at[:, places, places].add(weights.limit**2 * (beyond != 0))
     slope_of_all = slope_of_all.at[:, JOINTS].add(weights.limit * beyond)
+
+    if observed.predicted is not None:
+        places = np.r_[ROOT, JOINTS]
+        curvature, slope = target_terms(observed.predicted, state.vector[:, JOINTS], state.root)
+        whole = whole.at[:, places, places].add(curvature)
+        slope_of_all = slope_of_all.at[:, places].add(slope)
 
     known = observed.known
     whole, slope_of_all = whole * known[:, None, None], slope_of_all * known[:, None]

@@ -13,6 +13,7 @@ from champ_jax.body.rotations import rotation_about
 from champ_jax.fitting.kinematics import JOINTS, NUM_STATE, TRANSLATION, pose
 from champ_jax.fitting.objective import BETAS, Observed, State, Weights, frame_costs, frame_terms, moved
 from champ_jax.fitting.points import PointModel
+from champ_jax.fitting.predicted import PredictedPoses
 
 EVERY = 4
 """Frames between two that are started from."""
@@ -96,13 +97,19 @@ def place(points: np.ndarray, observed: Observed) -> np.ndarray:
 
 
 def start(
-    model: PointModel, observed: Observed, border: np.ndarray, weights: Weights, progress: Callable[[int], None]
+    model: PointModel,
+    observed: Observed,
+    border: np.ndarray,
+    weights: Weights,
+    progress: Callable[[int], None],
+    predicted: PredictedPoses | None = None,
 ) -> State:
     """The states of all frames, interpolated between every `EVERY`-th frame's likeliest one.
 
     Args:
       observed: all frames, as NumPy arrays.
       progress: is called with the number of frames that are done.
+      predicted: the poses that a network saw in all frames, which are started from as well.
     """
     frames = len(observed.points)
     chosen = np.unique(np.r_[np.arange(0, frames, EVERY), frames - 1])
@@ -128,9 +135,40 @@ def start(
         found.append([part[: len(some)] for part in parts])
         progress(int(some[-1]) + 1)
     vectors, roots, costs, joints = (np.concatenate(parts) for parts in zip(*found))
+    if predicted is not None:
+        seen_so = _settled_predictions(model, observed, predicted, chosen, shape, weights)
+        vectors, roots, costs, joints = (
+            np.concatenate([own, one[:, None]], axis=1) for own, one in zip((vectors, roots, costs, joints), seen_so)
+        )
     path = likeliest_path(costs, joints)
     rows = np.arange(len(chosen))
     return interpolate(chosen, vectors[rows, path], roots[rows, path], frames)
+
+
+def _settled_predictions(
+    model: PointModel,
+    observed: Observed,
+    predicted: PredictedPoses,
+    chosen: np.ndarray,
+    shape: jax.Array,
+    weights: Weights,
+) -> list[np.ndarray]:
+    """What `settle` makes of the poses that a network saw in the frames `chosen` (F,).
+
+    Returns:
+      Vectors (F, 75), roots (F, 3, 3), costs (F,), infinite where the network saw nobody, and joints (F, 24, 3).
+    """
+    vectors, roots, usable = predicted.starts(), predicted.roots(), predicted.usable()
+    found = []
+    for first in range(0, len(chosen), BATCH):
+        some = chosen[first : first + BATCH]
+        padded = np.concatenate([some, np.repeat(some[-1:], BATCH - len(some))])
+        seen = jax.tree.map(lambda array, at=padded: jnp.asarray(array[at]), observed)
+        state = State(jnp.asarray(vectors[padded]), jnp.asarray(roots[padded]))
+        settled, cost, joints = settle(model, seen, state, shape, weights)
+        cost = np.where(usable[padded], cost, np.inf)
+        found.append([np.asarray(array)[: len(some)] for array in (*_pair(settled), cost, joints)])
+    return [np.concatenate(parts) for parts in zip(*found)]
 
 
 def _pair(state: State) -> tuple[jax.Array, jax.Array]:

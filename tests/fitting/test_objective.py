@@ -11,6 +11,7 @@ from champ_jax.body.smpl import load_body
 from champ_jax.fitting.kinematics import ROOT, TRANSLATION, rotation
 from champ_jax.fitting.objective import HALO, NUM_BORDER, Observed, State, Weights, moved, piece_blocks, piece_cost
 from champ_jax.fitting.points import feet_of, padded, point_model, whole_body_places
+from champ_jax.fitting.predicted import PoseTarget
 from champ_jax.fitting.priors import load_prior
 
 FRAMES = 6
@@ -58,6 +59,11 @@ def problem():
         standing=jnp.asarray(rng.uniform(0, 1, (total, 6)), jnp.float32),
         known=jnp.asarray(known, jnp.float32),
         free=jnp.asarray(known, jnp.float32),
+        predicted=PoseTarget(
+            rotation(jnp.asarray(np.array([3, 0, 0]) + rng.normal(0, 0.4, (total, 3)), jnp.float32)),
+            jnp.asarray(rng.normal(0, 0.3, (total, 69)), jnp.float32),
+            jnp.asarray(np.where(np.arange(total) == 4, 0, 9.0), jnp.float32),
+        ),
     )
     return (
         model,
