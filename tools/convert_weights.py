@@ -12,6 +12,9 @@
   convert_weights.py --source=FOLDER --output=DIR
       The published files of the networks that python -m champ_jax.evaluate looks through (docs/evaluation.md).
 
+  convert_weights.py --source=epoch=35-step=1000000.ckpt --output=hmr2.safetensors
+      HMR2's published checkpoint, for tools/fit_motion.py --hmr2 (docs/fitting.md).
+
 Prints a line for each part: tensors, parameters, and the file they were read from or that they were initialized.
 Nothing is written unless every tensor fits.
 """
@@ -20,6 +23,7 @@ from collections.abc import Sequence
 
 from champ_jax.common.cli import Parser, run
 from champ_jax.evaluation import network_weights as evaluation_weights
+from champ_jax.fitting.hmr2 import weights as hmr2_weights
 from champ_jax.weights.convert import convert
 from champ_jax.weights.orbax_arrays import ignore_orphaned_writes
 
@@ -45,6 +49,10 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the initialization")
     arguments = parser.parse_args(argv)
     ignore_orphaned_writes()
+    if hmr2_weights.is_published(arguments.source):
+        lines = hmr2_weights.convert(arguments.source, arguments.output, dtype=arguments.dtype)
+        print("\n".join([*lines, f"written: {arguments.output}"]))
+        return
     if evaluation_weights.find_published(arguments.source):
         converted, lacking = evaluation_weights.convert(arguments.source, arguments.output)
         for network, files in converted.items():

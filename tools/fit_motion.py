@@ -13,6 +13,7 @@ video of several shots gives motion_1.npz, motion_2.npz and so on. A run that wa
 
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ from champ_jax.fitting.advice import advise
 from champ_jax.fitting.edits import apply_edits
 from champ_jax.fitting.fit import Fit, FitSettings
 from champ_jax.fitting.frames import Frames
+from champ_jax.fitting.hmr2.predict import Network, predict
 from champ_jax.fitting.joints import Joints3D
 from champ_jax.fitting.keypoints import Keypoints
 from champ_jax.fitting.layouts import LAYOUTS_3D
@@ -69,6 +71,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--tiles", default="auto", help="auto, none, or N: looks for people that are small")
     parser.add_argument("--cuts", default="split", help="split, or refuse a video of several shots")
     parser.add_argument("--edit", type=Path, help="a JSON file of corrected points (docs/fitting.md)")
+    parser.add_argument("--hmr2", type=Path, help="HMR2's weights, converted: its poses are a start and a weak prior")
     parser.add_argument("--no_ground", action="store_true", help="no ground: swimming, trampolines, moving cameras")
     parser.add_argument("--no_pictures", action="store_true", help="no overlay and no chart beside the motion")
     parser.add_argument("--debug", action="store_true", help="also keep the points, as MOTION_keypoints.npz")
@@ -78,9 +81,12 @@ def main(argv: Sequence[str]) -> None:
     people = Options(options.person, options.at, options.tiles, options.cuts)
     people.check()
     body = load_body(options.body)
-    inputs = [path for path in (options.input, options.body, options.edit) if path is not None]
+    inputs = [path for path in (options.input, options.body, options.edit, options.hmr2) if path is not None]
     from_points = is_points_file(options.input)
+    if from_points and options.hmr2 is not None:
+        raise InputError(f"--hmr2: looks at pictures, {options.input} holds points; give the video or the picture")
     _claim(options, inputs, from_points, 1)
+    hmr2 = None if options.hmr2 is None else Network.load(options.hmr2)
     progress = Progress(options.quiet)
     with hold(options.output):
         if from_points:
@@ -96,7 +102,12 @@ def main(argv: Sequence[str]) -> None:
         settings = FitSettings(ground=not options.no_ground)
         for part in _parts(options.output, found):
             store = part.motion.with_name(f".{part.motion.name}.fitting")
-            fit = fit_points(part.points, body, settings, progress, store)
+            poses = None
+            if hmr2 is not None and isinstance(part.points, Keypoints):
+                pictures = _frames_from(Frames(options.input, options.fps), part.first)
+                seen = predict(hmr2, pictures, part.points, progress)
+                poses = functools.partial(seen.in_picture, space=body.space)
+            fit = fit_points(part.points, body, settings, progress, store, poses)
             fit.motion.save(part.motion)
             with contextlib.suppress(OSError):
                 os.remove(store)

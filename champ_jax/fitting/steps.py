@@ -8,8 +8,11 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from champ_jax.body.smpl import BodyModel
 from champ_jax.common.errors import InputError
@@ -21,6 +24,7 @@ from champ_jax.fitting.fit import Fit, FitSettings, fit_joints, fit_keypoints
 from champ_jax.fitting.joints import Joints3D
 from champ_jax.fitting.keypoints import Keypoints
 from champ_jax.fitting.options import Options
+from champ_jax.fitting.predicted import PredictedPoses
 from champ_jax.fitting.video import find_people
 
 _PART = 1 << 20
@@ -95,8 +99,9 @@ def fit_points(
     settings: FitSettings,
     progress: Progress,
     store: str | os.PathLike | None = None,
+    predict: Callable[[np.ndarray], PredictedPoses] | None = None,
 ) -> Fit:
-    """`fit_keypoints` or `fit_joints`, with a bar."""
+    """`fit_keypoints` or `fit_joints`, with a bar; `predict` is of key points alone."""
     with progress.bar("fit", 1000, "step") as bar:
 
         def report(stage: str, share: float) -> None:
@@ -104,7 +109,7 @@ def fit_points(
             bar.update(max(int(place) - bar.n, 0))
 
         if isinstance(points, Keypoints):
-            return fit_keypoints(points, body, settings, report, store)
+            return fit_keypoints(points, body, settings, report, store, predict)
         return fit_joints(points, body, settings, report, store)
 
 

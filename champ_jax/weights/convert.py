@@ -3,7 +3,7 @@
 Every component is read, written and dropped in turn, tensor by tensor: memory holds one component and one tensor.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,7 @@ def _read(
     part: Part, dtype: str, seed: int, advance: Callable[[int], Any]
 ) -> Iterator[tuple[ParameterPath, np.ndarray]]:
     """(path, array) of every tensor of a part; `advance` is called with the bytes of each."""
-    arrays = _initialized(part, dtype, seed) if part.source is None else _from_file(part, part.source, dtype)
+    arrays = _initialized(part, dtype, seed) if part.source is None else read_file(part.names, part.source, dtype)
     for path, array in arrays:
         advance(array.nbytes)
         yield path, array
@@ -102,9 +102,16 @@ def _initialized(part: Part, dtype: str, seed: int) -> Iterator[tuple[ParameterP
         yield name.path, value.astype(DTYPES[dtype])
 
 
-def _from_file(part: Part, source: PartFile, dtype: str) -> Iterator[tuple[ParameterPath, np.ndarray]]:
+def read_file(
+    names: Mapping[str, TensorName], source: PartFile, dtype: str
+) -> Iterator[tuple[ParameterPath, np.ndarray]]:
+    """(path, array) of the tensors {key: TensorName} of a file that has them all, in `dtype`; whole numbers in int32.
+
+    Raises:
+      InputError: a tensor holds NaN or infinite numbers.
+    """
     with open_tensors(source.path) as file:
-        for key, name in part.names.items():
+        for key, name in names.items():
             if key not in source.infos:  # a table that newer files leave out
                 yield name.path, np.arange(name.shape[-1], dtype=np.int32).reshape(name.flax_shape)
                 continue

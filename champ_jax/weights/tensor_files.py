@@ -24,9 +24,19 @@ from champ_jax.common.pickle_machine import RefusedError
 from champ_jax.common.pickle_meanings import Opaque
 from champ_jax.common.torch_files import Tensor, read_torch
 
-# Objects without arrays that PyTorch Lightning stores next to the tensors (Stable Diffusion's own .ckpt has one); they
-# are replaced by an empty object, their code is neither imported nor run.
-_HARMLESS = ("pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",)
+# Objects without arrays that PyTorch Lightning stores next to the tensors: a callback (Stable Diffusion's own .ckpt has
+# one), and the settings of a training (HMR2's) as yacs or OmegaConf hold them. They are replaced by an empty object,
+# their code is neither imported nor run.
+_HARMLESS = (
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+    "yacs.config.CfgNode",
+    "omegaconf.base.ContainerMetadata",
+    "omegaconf.base.Metadata",
+    "omegaconf.dictconfig.DictConfig",
+    "omegaconf.listconfig.ListConfig",
+    *(f"omegaconf.nodes.{kind}Node" for kind in ("Any", "Boolean", "Float", "Integer", "String")),
+    "typing.Any",
+)
 
 _SAFETENSORS_DTYPES = {
     "F64": np.float64,

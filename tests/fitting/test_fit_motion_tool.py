@@ -5,6 +5,8 @@ import runpy
 
 import numpy as np
 import pytest
+import torch
+from hmr2_twin import SMALL, checkpoint, twin
 from hostile.harness import ROOT
 
 from champ_jax.body.authored import load_authored
@@ -14,6 +16,7 @@ from champ_jax.common.pictures import read_image
 from champ_jax.common.videos import read_video, write_video
 from champ_jax.fitting import steps
 from champ_jax.fitting.fit import Fit
+from champ_jax.fitting.hmr2.weights import convert
 from champ_jax.fitting.keypoints import Keypoints
 
 FRAMES = 4
@@ -23,18 +26,21 @@ FRAMES = 4
 def tool(monkeypatch, tmp_path):
     """The tool's main, over a detector that finds the shots of a list and a fit that knows the answer."""
     motion = load_authored("wave")
-    seen = {"shots": [2], "edited": None}
+    seen = {"shots": [2], "spread": 1.0}
 
     def find(path, options, fps, focal, progress):
         first, shots = 0, []
         for frames in seen["shots"]:
-            points = Keypoints.create(np.ones((frames, 134, 3)), motion.image_size, 24)
+            given = np.ones((frames, 134, 3))
+            given[..., :2] = seen["spread"]
+            points = Keypoints.create(given, motion.image_size, 24)
             shots.append(steps.Shot(first, points))
             first += frames
         return shots, ["  person 1"]
 
-    def fit(points, body, settings, progress, store=None):
+    def fit(points, body, settings, progress, store=None, predict=None):
         count, seen["points"] = len(points), points
+        seen["poses"] = None if predict is None else predict(np.full(count, 600.0))
         return Fit(motion[:count], np.ones(count, np.float32), np.ones((count, 6)), 500.0, np.zeros((count, 24, 3)))
 
     monkeypatch.setattr(steps, "find_shots", find)
@@ -82,3 +88,23 @@ def test_points_are_an_input_again(tool, tmp_path):
     main([*given, "--focal=700"])
     assert names(tmp_path / "again") == ["motion.npz", "motion_fit.png"]
     np.testing.assert_array_equal(seen["points"].focal, [700, 700])
+
+
+def test_hmr2_looks_at_every_shot(tool, tmp_path):
+    """The network of the tests looks at the frames of each shot; points give it nothing to look at."""
+    main, base, seen, out = tool
+    torch.save(checkpoint(twin()), tmp_path / "hmr2.ckpt")
+    weights = tmp_path / "hmr2.safetensors"
+    convert(tmp_path / "hmr2.ckpt", weights, config=SMALL)
+    spread = np.random.default_rng(0).uniform(50, 400, (134, 2))
+    seen["spread"], seen["shots"] = spread, [3]
+    main([*base, "--debug", "--no_pictures", f"--hmr2={weights}"])
+    first = seen["poses"]
+    assert first.known.shape == (3,)
+    assert np.ptp(first.rotations, axis=0).max() > 1e-4  # gray 0, 60, 120
+    seen["shots"] = [1, 2]
+    main([*base, "--no_pictures", f"--hmr2={weights}"])
+    np.testing.assert_allclose(seen["poses"].rotations, first.rotations[1:], atol=1e-5)
+    again = [f"--input={out / 'motion_keypoints.npz'}", f"--output={tmp_path / 'again.npz'}", "--quiet"]
+    with pytest.raises(InputError, match="looks at pictures"):
+        main([*again, f"--hmr2={weights}"])

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from hostile import kinds
 from hostile.harness import Case, check
 from hostile.test_hostile_motion import SPOILED, body, spoil, write
@@ -157,7 +158,34 @@ def edit_cases() -> Iterator[Case]:
     )
 
 
-CASES = [*edit_cases(), *field_cases(), *file_cases(), *option_cases()]
+def hmr2_cases() -> Iterator[Case]:
+    """Weights that are not HMR2's: the line names the file, and where they are published."""
+
+    def on(make: kinds.Maker, name: str) -> Callable[[Path], list[Any]]:
+        return lambda folder: [
+            f"--input={kinds.content(kinds.png())(folder / 'person.png')}",
+            f"--output={folder / 'out.npz'}",
+            f"--hmr2={make(folder / name)}",
+        ]
+
+    for kind, make in kinds.SAFETENSORS.items():
+        culprit = kinds.LONG_NAME[:9] if kind == "long-name" else "hmr2.safetensors"
+        yield Case(f"hmr2-{kind}", FIT, on(make, "hmr2.safetensors"), culprit)
+    pickles = {"executing": kinds.executing_pickle(), "truncated": pickle.dumps({"a": 1})[:-4]}
+    for kind, data in pickles.items():
+        yield Case(f"hmr2-{kind}-pickle", FIT, on(kinds.content(data), "hmr2.ckpt"), "4D-Humans")
+    for kind, sizes in (("text", "text"), ("deep", '{"layers": 100000}'), ("other", '{"widths": 3}'), ("list", "[]")):
+        data = safetensors.numpy.save({"a": np.ones(1, np.float32)}, {"hmr2": sizes})
+        yield Case(f"hmr2-sizes-{kind}", FIT, on(kinds.content(data), "hmr2.safetensors"), "4D-Humans")
+    yield Case(
+        "hmr2-of-points",
+        FIT,
+        lambda folder: [*given("keypoints.npz", keypoints())(folder), f"--hmr2={folder / 'hmr2.safetensors'}"],
+        "--hmr2",
+    )
+
+
+CASES = [*edit_cases(), *field_cases(), *file_cases(), *hmr2_cases(), *option_cases()]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

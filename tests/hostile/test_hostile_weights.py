@@ -108,6 +108,12 @@ def _cases() -> list[Case]:
         change = kinds.put(maker, "mm.ckpt")
         add(f"pickle-{kind}", CONVERT, convert("--motion_module=mm.ckpt", change=change), "mm.ckpt", seconds=120)
 
+    # What looks like HMR2's checkpoint and lacks most of it.
+    hmr2 = {"backbone.pos_embed": np.zeros((1, 193, 1280), np.float32), "smpl_head.decpose.weight": np.zeros(3)}
+    part = kinds.put(kinds.content(kinds.safetensors_file(**hmr2)), "hmr2.safetensors")
+    add("hmr2-partial", CONVERT, convert("--source=hmr2.safetensors", change=part), "hmr2.safetensors: 501 missing")
+    add("hmr2-dtype", CONVERT, convert("--source=hmr2.safetensors", "--dtype=int8", change=part), "--dtype")
+
     # Fields of the config.json files.
     for place, fields in CONFIG_FIELDS.items():
         for name, values in fields.items():
