@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from champ_jax.common.errors import InputError
 from champ_jax.fitting.hmr2.network import HMR2Config, to_rotations
-from champ_jax.fitting.hmr2.predict import BATCH, Network
+from champ_jax.fitting.hmr2.predict import Network
 from champ_jax.fitting.hmr2.weights import convert, is_published, load, names_of
 from champ_jax.weights.flat import dotted
 
@@ -46,7 +46,7 @@ def test_full_size_is_the_published_file():
 
 def test_equals_the_twin(files):
     model, _, converted = files
-    crops = np.random.default_rng(0).uniform(0, 255, (BATCH - 1, 256, 256, 3)).astype(np.float32)
+    crops = np.random.default_rng(0).uniform(0, 255, (3, 256, 256, 3)).astype(np.float32)
     with torch.no_grad():
         pose, betas, camera = (array.numpy() for array in model(torch.from_numpy(crops)))
     body = Network.load(converted)(crops)

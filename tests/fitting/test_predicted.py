@@ -10,9 +10,11 @@ from test_fit import error
 from champ_jax.body.motion import Motion
 from champ_jax.body.rotations import axis_angle_to_matrix
 from champ_jax.body.smpl import load_body
-from champ_jax.fitting.fit import fit_keypoints
+from champ_jax.fitting.fit import Evidence, FitSettings, fit_keypoints, make_weights
 from champ_jax.fitting.keypoints import Keypoints
+from champ_jax.fitting.objective import BETAS
 from champ_jax.fitting.predicted import PredictedPoses
+from champ_jax.fitting.priors import load_prior
 
 FRAMES = 12
 
@@ -79,3 +81,19 @@ def test_what_a_network_cannot_have_seen_is_not_used():
     betas, precision = dataclasses.replace(seen, betas=np.arange(10.0)).shape()
     assert precision > 0
     np.testing.assert_array_equal(betas, np.arange(10))
+
+
+def test_betas_of_the_same_body_count_a_little(case):
+    """Between the mean shape and what the network saw, nearer to the mean: that is what its precision says."""
+    truth, _ = case
+    evidence = Evidence(np.zeros((4, 30, 3)), np.ones((4, 30)), np.ones(4, bool), np.ones(4), (0, 0), 24, 100)
+    seen = dataclasses.replace(predictions(truth[:4], 0.1), betas=np.full(10, 2.0))
+    without, other, helped = (
+        make_weights(load_prior(), dataclasses.replace(evidence, predicted=one), FitSettings())
+        for one in (None, predictions(truth[:4], 0.1), seen)
+    )
+    np.testing.assert_array_equal(other.border, without.border)
+    np.testing.assert_array_equal(other.border_precision, without.border_precision)
+    expected = 2 / (1 + float(without.border_precision[0]))
+    np.testing.assert_allclose(helped.border[BETAS], expected, rtol=1e-5)
+    np.testing.assert_allclose(helped.border_precision[BETAS], without.border_precision[BETAS] + 1, rtol=1e-5)

@@ -15,14 +15,14 @@ from champ_jax.body.motion import MEAN_PELVIS
 from champ_jax.body.rotations import axis_angle_to_matrix
 from champ_jax.common.progress import Progress
 from champ_jax.fitting.hmr2.crop import Square, crop
-from champ_jax.fitting.hmr2.network import Body
+from champ_jax.fitting.hmr2.network import CROP, Body
 from champ_jax.fitting.hmr2.weights import load
 from champ_jax.fitting.keypoints import Keypoints
 from champ_jax.fitting.predicted import PredictedPoses
 from champ_jax.models.functional import PureNetwork
 
 BATCH = 8
-"""Crops a call; fewer are filled up."""
+"""Crops a call, at most."""
 
 _POINTS = slice(0, 24)  # body and feet, of the 134 points
 _SURE = 0.3  # score below which a detector guesses
@@ -32,7 +32,7 @@ _PIXEL = 0.5  # OpenCV counts from the first pixel's center
 
 
 class Network:
-    """HMR 2.0 on the default device, compiled once."""
+    """HMR 2.0 on the default device, compiled once for each number of crops."""
 
     def __init__(self, network: PureNetwork, parameters: nnx.State):
         self._parameters = jax.device_put(parameters)
@@ -48,10 +48,8 @@ class Network:
         return cls(*load(path))
 
     def __call__(self, crops: np.ndarray) -> Body:
-        """The bodies in crops (N, 256, 256, 3) as `crop` gives them, N up to `BATCH`; NumPy."""
-        filled = np.zeros((BATCH, *crops.shape[1:]), np.float32)
-        filled[: len(crops)] = crops
-        return Body(*(np.asarray(array)[: len(crops)] for array in self._run(self._parameters, jnp.asarray(filled))))
+        """The bodies in crops (N, 256, 256, 3) as `crop` gives them; NumPy."""
+        return Body(*map(np.asarray, self._run(self._parameters, jnp.asarray(crops))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +103,7 @@ def predict(
     """Looks at the person in every frame in which enough points are seen.
 
     Args:
-      network: takes crops (N, 256, 256, 3), N up to `BATCH`.
+      network: HMR 2.0; it is always given as many crops, black ones in the end.
       pictures: RGB frames, as many as the points' or more.
       keypoints: the person's points in these frames.
       progress: is told what happens.
@@ -116,20 +114,22 @@ def predict(
     squares = [Square.around(box - _PIXEL) if is_known else None for box, is_known in zip(boxes, known)]
     rotations = np.tile(np.eye(3, dtype=np.float32), (frames, 24, 1, 1))
     body = Body(rotations, np.zeros((frames, 10), np.float32), np.zeros((frames, 3), np.float32))
+    batch = min(BATCH, int(known.sum()))
     pending: list[tuple[int, np.ndarray]] = []
 
     def look() -> None:
         if pending:
-            seen = network(np.stack([one for _, one in pending]))
-            for whole, part in zip(body, seen):
-                whole[[frame for frame, _ in pending]] = part
+            crops = np.zeros((batch, CROP, CROP, 3), np.float32)
+            crops[: len(pending)] = [one for _, one in pending]
+            for whole, part in zip(body, network(crops)):
+                whole[[frame for frame, _ in pending]] = part[: len(pending)]
             pending.clear()
 
     with progress.bar("HMR2", frames, "frame") as bar:
         for frame, (square, picture) in enumerate(zip(squares, pictures)):
             if square is not None:
                 pending.append((frame, crop(np.asarray(picture), square)))
-            if len(pending) == BATCH:
+            if len(pending) == batch:
                 look()
             bar.update()
         look()
