@@ -146,7 +146,9 @@ class Clip:
         for _ in range(iterations):
             for _ in range(_TRIES):
                 tried, changed = pieces.step(state, border, damping)
+                wanted = changed[FOCAL] - border[FOCAL]
                 changed[FOCAL] = np.clip(changed[FOCAL], *self.focal_range)
+                tried = _zoomed(state, tried, wanted, changed[FOCAL] - border[FOCAL])
                 good = np.isfinite(tried.vector).all() and (tried.vector[:, TRANSLATION][:, 2] > _NEAREST).all()
                 new = pieces.cost(tried, changed) if good and np.isfinite(changed).all() else np.inf
                 if new < cost:
@@ -227,6 +229,26 @@ class _Pieces:
             parts.append(tried)
         joined = jax.tree.map(lambda *arrays: np.concatenate(arrays)[: self.frames], *parts[::-1])
         return joined, border + np.asarray(change, np.float64)
+
+
+def _zoomed(before: State, after: State, wanted: float, taken: float) -> State:
+    """The step `after` with distances that follow the focal length as they do in a picture, in proportion.
+
+    A step is linear: for a logarithm `wanted` of a factor on the focal length it moves a person at distance z by about
+    z * wanted. Along that line the person would change size in the picture, and long steps fail.
+
+    Args:
+      before: the state before the step.
+      after: the state after it.
+      wanted: the logarithm of the factor in the linear step.
+      taken: the one that is taken, which the range of focal lengths may have cut.
+    """
+    if wanted == 0:
+        return after
+    depth = TRANSLATION.stop - 1
+    vector = np.array(after.vector)
+    vector[:, depth] = (vector[:, depth] - wanted * np.asarray(before.vector)[:, depth]) * np.exp(taken)
+    return dataclasses.replace(after, vector=vector)
 
 
 def _replaced(state: State, at: slice, part: State) -> State:

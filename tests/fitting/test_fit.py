@@ -2,13 +2,17 @@
 
 import dataclasses
 import itertools
+import runpy
 
 import jax
 import numpy as np
 import pytest
+from body.bodies import write_pickle
+from hostile.harness import ROOT
 from synthetic_clips import clip
 
 from champ_jax.body.cameras import project
+from champ_jax.body.motion import Motion
 from champ_jax.body.smpl import load_body
 from champ_jax.common.errors import InputError
 from champ_jax.data.synthetic.choreography import pose_frames
@@ -136,3 +140,41 @@ def test_too_few_points():
     points[:, :3] = [10, 10, 1]
     with pytest.raises(InputError, match="four of the points"):
         fit_keypoints(Keypoints.create(points, (64, 64), 24), load_body())
+
+
+@pytest.fixture
+def body_file(tmp_path):
+    """The open body with its first two shape directions exchanged, as an SMPL file that says nothing about faces."""
+    body = load_body()
+    parents = np.array(body.parents, np.int64)
+    order = np.array([1, 0, *range(2, 10)])
+    fields = {
+        "v_template": np.asarray(body.v_template, np.float64),
+        "shapedirs": np.asarray(body.shapedirs, np.float64)[..., order],
+        "posedirs": np.zeros((len(body.v_template), 3, 207)),
+        "J_regressor": np.asarray(body.J_regressor, np.float64),
+        "weights": np.asarray(body.weights, np.float64),
+        "kintree_table": np.stack([np.where(parents < 0, 2**32 - 1, parents), np.arange(24)]).astype(np.uint32),
+        "f": np.asarray(body.faces).astype(np.uint32),
+    }
+    return write_pickle(tmp_path / "SMPL_NEUTRAL.pkl", fields)
+
+
+def test_a_body_in_smpl_form(case, tmp_path, body_file, capsys):
+    """The motion is that body's: its joints, posed by the file's shapes, are where the true ones are."""
+    truth, keypoints, _, _ = case
+    keypoints[:8].save(tmp_path / "keypoints.npz")
+    main = runpy.run_path(str(ROOT / "tools/fit_motion.py"))["main"]
+    output = tmp_path / "motion.npz"
+    main([f"--input={tmp_path / 'keypoints.npz'}", f"--output={output}", f"--body={body_file}", "--quiet"])
+    assert "body 'smpl'" in capsys.readouterr().out
+    found = Motion.load(output)
+    assert found.body == "smpl"
+    assert len(found) == 8
+    joints = pose_frames(load_body(body_file), found.betas, found.rotations)[1]
+    expected = pose_frames(load_body(), truth.betas, truth.rotations[:8])[1]
+    missed = np.linalg.norm((joints - joints[:, :1]) - (expected - expected[:, :1]), axis=-1).mean()
+    assert missed < 0.05
+    # Read as the other body's, the same numbers are another shape.
+    wrong = pose_frames(load_body(), found.betas, found.rotations)[1]
+    assert np.abs(wrong - joints).max() > 0.005
