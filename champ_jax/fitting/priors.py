@@ -16,7 +16,7 @@ from champ_jax.common.ranges import Integer
 NUM_POSE = 72
 """A pose in the prior: the direction up in the pelvis's frame (3), and the rotation vectors of joints 1..23 (69)."""
 
-_WIDER = 1.3  # real poses vary more than those of 14 actions
+_WIDER = 3.0  # people move in more ways than 14 actions show: what is seen decides, the prior fills in what is not
 _FLOORS = np.concatenate([[0.15, 0.06, 0.15], np.full(69, 0.06)])  # nothing is known better than this
 # Root rotation (rad/s^2), pelvis (m/s^2), joints (rad/s^2); as numbers, half of what real movement has is beyond.
 _LEAST_ACCELERATION = np.concatenate([np.full(3, 4.0), np.full(3, 2.0), np.full(69, 4.0)])
