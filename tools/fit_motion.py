@@ -70,6 +70,8 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--at", help="the person at X,Y or X,Y,FRAME of a video")
     parser.add_argument("--tiles", default="auto", help="auto, none, or N: looks for people that are small")
     parser.add_argument("--cuts", default="split", help="split, or refuse a video of several shots")
+    parser.add_argument("--detector", default="mediapipe", help="mediapipe (in the package), or dwpose")
+    parser.add_argument("--dwpose_weights", help="the folder of yolox_l.onnx and dw-ll_ucoco_384.onnx")
     parser.add_argument("--edit", type=Path, help="a JSON file of corrected points (docs/fitting.md)")
     parser.add_argument("--hmr2", type=Path, help="HMR2's weights, converted: its poses are a start and a weak prior")
     parser.add_argument("--no_ground", action="store_true", help="no ground: swimming, trampolines, moving cameras")
@@ -78,13 +80,15 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress")
     options = parser.parse_args(argv)
     focal = _focal(options.focal)
-    people = Options(options.person, options.at, options.tiles, options.cuts)
+    people = Options(options.person, options.at, options.tiles, options.cuts, options.detector, options.dwpose_weights)
     people.check()
     body = load_body(options.body)
     inputs = [path for path in (options.input, options.body, options.edit, options.hmr2) if path is not None]
     from_points = is_points_file(options.input)
     if from_points and options.hmr2 is not None:
         raise InputError(f"--hmr2: looks at pictures, {options.input} holds points; give the video or the picture")
+    if from_points and options.detector == "dwpose":
+        raise InputError(f"--detector=dwpose: looks at pictures, {options.input} holds points; give the video")
     _claim(options, inputs, from_points, 1)
     hmr2 = None if options.hmr2 is None else Network.load(options.hmr2)
     progress = Progress(options.quiet)

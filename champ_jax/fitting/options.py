@@ -21,12 +21,16 @@ class Options:
       tiles: 'auto' looks for people that are small in the picture where none are found otherwise; 'none' does not; a
         number N from 2 to 16 always looks at tiles of an N-th of the picture's longer side, too.
       cuts: 'split' takes every shot of a video for itself; 'refuse' refuses a video of several shots.
+      detector: 'mediapipe', whose networks are in the package, or 'dwpose'.
+      dwpose_weights: the folder of DWPose's two files.
     """
 
     person: str = "largest"
     at: str | None = None
     tiles: str = "auto"
     cuts: str = "split"
+    detector: str = "mediapipe"
+    dwpose_weights: str | None = None
 
     def check(self) -> None:
         """Raises InputError, which names the flag, for a setting that means nothing."""
@@ -38,6 +42,15 @@ class Options:
             raise InputError(f"--tiles={self.tiles}: expected auto, none or a number from 2 to {MOST_TILES}")
         if self.cuts not in ("split", "refuse"):
             raise InputError(f"--cuts={self.cuts}: expected split or refuse")
+        if self.detector not in ("mediapipe", "dwpose"):
+            raise InputError(f"--detector={self.detector}: expected mediapipe or dwpose")
+        if (self.detector == "dwpose") != (self.dwpose_weights is not None):
+            raise InputError(
+                "--detector=dwpose, --dwpose_weights: go together; the folder of weights holds yolox_l.onnx and "
+                "dw-ll_ucoco_384.onnx, which https://huggingface.co/yzd-v/DWPose publishes"
+            )
+        if self.detector == "dwpose" and self.tiles.isdecimal():
+            raise InputError(f"--tiles={self.tiles}: is of --detector=mediapipe; DWPose looks at whole pictures")
 
     @property
     def place(self) -> tuple[float, float, int] | None:

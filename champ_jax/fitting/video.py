@@ -18,6 +18,7 @@ from champ_jax.common.errors import InputError
 from champ_jax.common.progress import Progress
 from champ_jax.fitting.cuts import find_cuts, thumbnail
 from champ_jax.fitting.detection import Detections, detect, tile_squares
+from champ_jax.fitting.dwpose import DWPose
 from champ_jax.fitting.frames import Frames
 from champ_jax.fitting.keypoints import Keypoints
 from champ_jax.fitting.landmarks import PRESENT, Bodies, find_bodies, find_faces, find_hands
@@ -141,23 +142,24 @@ def find_people(
     """
     options, progress = options or Options(), progress or Progress(quiet=True)
     options.check()
+    dwpose = DWPose(options.dwpose_weights) if options.dwpose_weights is not None else None
     frames = Frames(path, fps)
     level = int(options.tiles) if options.tiles.isdecimal() else 1
     with progress.stage("finding people"):
-        survey = _survey(frames, level)
+        survey = _survey(frames, level, dwpose)
     if options.cuts == "refuse" and len(survey.shots) > 1:
         firsts = ", ".join(str(shot.start) for shot in survey.shots[1:])
         raise InputError(
             f"{path}: has {len(survey.shots)} shots (new ones begin at frame {firsts}); cut it, or use --cuts=split"
         )
-    if options.tiles == "auto" and survey.share < _ENOUGH:
+    if dwpose is None and options.tiles == "auto" and survey.share < _ENOUGH:
         with progress.stage("looking for smaller people"):
             level = _choose_level(frames, survey)
             if level > 1:
                 survey = _survey(frames, level)
     paths = [_link(survey, shot, frames.fps) for shot in survey.shots]
     with progress.stage("telling people apart"):
-        candidates = _recognize(frames, survey, paths)
+        candidates = _recognize(frames, survey, paths, dwpose)
     if not any(candidates):
         raise InputError(
             f"{path}: nobody was found in it; the person must be seen from head to knees at best"
@@ -166,7 +168,7 @@ def find_people(
     chosen = _choose(path, options, survey, candidates)
     wanted = [None if index is None else people[index].path for index, people in zip(chosen, candidates)]
     with progress.bar("finding points", survey.count, "frame") as bar:
-        points = _follow(frames, survey, wanted, bar.update)
+        points = _follow(frames, survey, wanted, bar.update, dwpose)
     shots = []
     for shot, people, index, found in zip(survey.shots, candidates, chosen, points):
         if index is not None and found is not None:
@@ -215,7 +217,7 @@ class _Candidate:
         return float(np.median(self.points.squares.side))
 
 
-def _survey(frames: Frames, level: int) -> _Survey:
+def _survey(frames: Frames, level: int, dwpose: DWPose | None = None) -> _Survey:
     looked: list[int] = []
     detections: list[Detections] = []
     colors: list[np.ndarray] = []
@@ -223,7 +225,7 @@ def _survey(frames: Frames, level: int) -> _Survey:
     pending: list[Image.Image] = []
 
     def look() -> None:
-        found = detect(pending, level)
+        found = detect(pending, level) if dwpose is None else dwpose.detect(pending)
         detections.extend(found)
         colors.extend(torso_colors(picture, people) for picture, people in zip(pending, found))
         pending.clear()
@@ -232,7 +234,8 @@ def _survey(frames: Frames, level: int) -> _Survey:
     for index, frame in enumerate(frames):
         if not index:
             size = frame.size
-            step = _step(frames.fps, len(tile_squares(size, level)))
+            # DWPose's crops are cut about the boxes of their own frames.
+            step = 1 if dwpose is not None else _step(frames.fps, len(tile_squares(size, level)))
         thumbnails.append(thumbnail(frame))
         if index % step == 0:
             looked.append(index)
@@ -282,7 +285,9 @@ def _link(survey: _Survey, shot: range, fps: float) -> list[Path]:
     return [path for path in paths if len(path.frames) >= least]
 
 
-def _recognize(frames: Frames, survey: _Survey, paths: Sequence[Sequence[Path]]) -> list[list[_Candidate]]:
+def _recognize(
+    frames: Frames, survey: _Survey, paths: Sequence[Sequence[Path]], dwpose: DWPose | None = None
+) -> list[list[_Candidate]]:
     """The people of each shot, the largest first: paths on which the pose network sees somebody, too."""
     requests: dict[int, list[tuple[tuple[int, int], Squares]]] = {}
     for shot, in_shot in enumerate(paths):
@@ -291,7 +296,7 @@ def _recognize(frames: Frames, survey: _Survey, paths: Sequence[Sequence[Path]])
             for sample in samples:
                 request = (shot, number), path.squares[[sample]]
                 requests.setdefault(int(path.frames[sample]), []).append(request)
-    found = _points_at(frames, requests, details=False)
+    found = _points_at(frames, requests, False, dwpose)
     result: list[list[_Candidate]] = []
     for shot, in_shot in enumerate(paths):
         real = [
@@ -385,7 +390,11 @@ def _choose_at(
 
 
 def _follow(
-    frames: Frames, survey: _Survey, wanted: Sequence[Path | None], advance: Callable[[int], object]
+    frames: Frames,
+    survey: _Survey,
+    wanted: Sequence[Path | None],
+    advance: Callable[[int], object],
+    dwpose: DWPose | None = None,
 ) -> list[_Points | None]:
     """The points of one person of each shot, in all frames near to a detection."""
     requests: dict[int, list[tuple[tuple[int, int], Squares]]] = {}
@@ -399,7 +408,7 @@ def _follow(
         squares = path.at(near)
         for place, frame in enumerate(near):
             requests[int(frame)] = [((shot, 0), squares[[place]])]
-    found = _points_at(frames, requests, details=True, advance=advance)
+    found = _points_at(frames, requests, True, dwpose, advance)
     return [found.get((shot, 0)) for shot in range(len(wanted))]
 
 
@@ -407,6 +416,7 @@ def _points_at(
     frames: Frames,
     requests: dict[int, list[tuple[tuple[int, int], Squares]]],
     details: bool,
+    dwpose: DWPose | None,
     advance: Callable[[int], object] = lambda count: None,
 ) -> dict[tuple[int, int], _Points]:
     """Finds points in many squares.
@@ -415,6 +425,7 @@ def _points_at(
       frames: of the video.
       requests: {frame: [(whose, square)]}.
       details: whether hands and faces are looked for.
+      dwpose: the networks to look with instead of the package's, which find everything at once.
       advance: is called with 1 after every frame.
 
     Returns:
@@ -427,11 +438,16 @@ def _points_at(
         if not pending:
             return
         pictures = [picture for _, _, picture, _ in pending]
-        bodies = find_bodies(pictures, Squares.join([squares for *_, squares in pending]))
-        points = _whole(pictures, bodies, details)
-        for place in np.flatnonzero(bodies.presence >= PRESENT).tolist():
+        squares = Squares.join([squares for *_, squares in pending])
+        if dwpose is not None:
+            points, present = dwpose.points(pictures, squares)
+        else:
+            bodies = find_bodies(pictures, squares)
+            points, present = _whole(pictures, bodies, details), bodies.presence >= PRESENT
+            squares = bodies.next_squares()
+        for place in np.flatnonzero(present).tolist():
             frame, whose, _, _ = pending[place]
-            one = _Points(np.array([frame]), points[[place]], bodies.next_squares()[[place]])
+            one = _Points(np.array([frame]), points[[place]], squares[[place]])
             collected.setdefault(whose, []).append(one)
         pending.clear()
 

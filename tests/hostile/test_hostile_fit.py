@@ -110,6 +110,7 @@ def option_cases() -> Iterator[Case]:
         "person": ("-1", "0", "1.5", "1e9", "longest"),
         "at": ("3", "nan,2", "3,4"),
         "tiles": ("1", "99", "text", ""),
+        "detector": ("yolo", "", "dwpose"),
         "cuts": ("none", ""),
     }
     for option, texts in values.items():
