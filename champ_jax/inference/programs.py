@@ -89,6 +89,28 @@ class ProgramCache:
     ) -> Programs:
         """The programs for videos of size (width, height) and `length` frames; those that are new are compiled side by
         side."""
+        mesh, slots, recipes = self.recipes(parameters, size, conditions, settings, length)
+        missing = {key: recipe() for key, recipe in recipes.items() if key not in self.compiled}
+        with ThreadPoolExecutor() as pool:
+            done = pool.map(lambda lowered: lowered.compile(self._options), missing.values())
+            self.compiled.update(zip(missing, done))
+        picture, encoder, denoiser, decoder = (self.compiled[key] for key in recipes)
+        return Programs(picture, encoder, WindowDenoiser(mesh, slots, denoiser), decoder)
+
+    def recipes(
+        self,
+        parameters: Parameters,
+        size: tuple[int, int],
+        conditions: Sequence[str],
+        settings: Settings,
+        length: int,
+    ) -> tuple[Mesh, int, dict[tuple, Callable[[], jax.stages.Lowered]]]:
+        """What lowers each program of `get`.
+
+        Returns:
+          The denoiser's mesh, the windows it has in flight, and {key: function}; a key begins with the program's name
+          ('picture', 'conditions', 'denoiser', 'decoder'), in this order.
+        """
         windows = len(plan_windows(settings.windows, length).frames)
         mesh = denoising_mesh(self._devices, windows, settings.batch, settings.guided)
         slots, frames = settings.batch * mesh.shape[WINDOWS], min(settings.windows.frames, length)
@@ -97,30 +119,28 @@ class ProgramCache:
         networks = {
             name: PureNetwork.split(abstract_network(name, config, self._dtype, kernels))[0] for name in COMPONENTS
         }
-        recipes = {
-            ("picture", size): partial(lower_picture_encoder, networks, parameters, config, size, self.mesh),
-            ("conditions", size, chunk, tuple(conditions)): partial(
-                lower_condition_encoder,
-                networks["guidance"],
-                parameters["guidance"],
-                conditions,
-                size,
-                chunk,
-                self.mesh,
-            ),
-            ("denoiser", size, slots, frames, settings.guided, mesh): partial(
-                self._lower_denoiser, networks, parameters, size, (slots, frames), settings.guided, mesh
-            ),
-            ("decoder", size, chunk): partial(
-                lower_decoder, networks["vae"], parameters["vae"], config, size, chunk, self.mesh
-            ),
-        }
-        missing = {key: recipe() for key, recipe in recipes.items() if key not in self.compiled}
-        with ThreadPoolExecutor() as pool:
-            done = pool.map(lambda lowered: lowered.compile(self._options), missing.values())
-            self.compiled.update(zip(missing, done))
-        picture, encoder, denoiser, decoder = (self.compiled[key] for key in recipes)
-        return Programs(picture, encoder, WindowDenoiser(mesh, slots, denoiser), decoder)
+        return (
+            mesh,
+            slots,
+            {
+                ("picture", size): partial(lower_picture_encoder, networks, parameters, config, size, self.mesh),
+                ("conditions", size, chunk, tuple(conditions)): partial(
+                    lower_condition_encoder,
+                    networks["guidance"],
+                    parameters["guidance"],
+                    conditions,
+                    size,
+                    chunk,
+                    self.mesh,
+                ),
+                ("denoiser", size, slots, frames, settings.guided, mesh): partial(
+                    self._lower_denoiser, networks, parameters, size, (slots, frames), settings.guided, mesh
+                ),
+                ("decoder", size, chunk): partial(
+                    lower_decoder, networks["vae"], parameters["vae"], config, size, chunk, self.mesh
+                ),
+            },
+        )
 
     def _lower_denoiser(
         self,

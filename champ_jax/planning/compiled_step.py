@@ -4,6 +4,8 @@ Every input is a shape with a sharding; nothing is allocated.
 """
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -41,6 +43,32 @@ def tpu_devices(topology: str) -> list[jax.Device]:
         ) from error
 
 
+def lower_step(config: ConfigDict, network: Network, mesh: Mesh) -> jax.stages.Lowered:
+    """Lowers the step of `champ_jax.training.loop`.
+
+    Args:
+      config: The config of the run.
+      network: what it trains, built for the mesh's platform.
+      mesh: A mesh of devices, described or present.
+
+    Raises:
+      InputError: the batch does not spread over the mesh.
+    """
+    check_size(config, network.config)
+    check_batch(mesh, config.data.batch_size, config.optimizer.accumulate)
+    network = network.on(mesh)
+    device = mesh.devices.flat[0]
+    optimizer = make_optimizer(config.optimizer, config.steps)
+    options = StepOptions.of(config, device.platform)
+    state = abstract_state(network, optimizer, mesh, averaged=options.averaged)
+    frozen = abstract_frozen(network, DTYPES[config.frozen_dtype], mesh)
+    objective = Objective(Schedule.of(network.config.training), **config.loss.to_dict())
+    step = make_step(network, optimizer, objective, options, loss=loss_of(config.stage))
+    step = jit_step(step, shardings_of(state), mesh)
+    with jax.set_mesh(mesh):
+        return step.lower(state, frozen, abstract_batch(config, network.config, mesh))
+
+
 def compile_step(config: ConfigDict, network: Network, mesh: Mesh) -> tuple[Report, str]:
     """Compiles the step of `champ_jax.training.loop`.
 
@@ -55,28 +83,29 @@ def compile_step(config: ConfigDict, network: Network, mesh: Mesh) -> tuple[Repo
     Raises:
       InputError: the batch does not spread over the mesh, or the step does not fit the devices' memory.
     """
-    check_size(config, network.config)
-    check_batch(mesh, config.data.batch_size, config.optimizer.accumulate)
-    network = network.on(mesh)
-    device = mesh.devices.flat[0]
-    optimizer = make_optimizer(config.optimizer, config.steps)
-    options = StepOptions.of(config, device.platform)
-    state = abstract_state(network, optimizer, mesh, averaged=options.averaged)
-    frozen = abstract_frozen(network, DTYPES[config.frozen_dtype], mesh)
-    objective = Objective(Schedule.of(network.config.training), **config.loss.to_dict())
-    step = make_step(network, optimizer, objective, options, loss=loss_of(config.stage))
-    step = jit_step(step, shardings_of(state), mesh)
-    with jax.set_mesh(mesh):
-        began = time.monotonic()
-        lowered = step.lower(state, frozen, abstract_batch(config, network.config, mesh))
-        try:
-            compiled = lowered.compile()
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            words = " ".join(str(error).split())[:600]
-            raise InputError(f"the step does not fit a device's memory: {words}") from error
+    began = time.monotonic()
+    memory, text = compile_lowered(lower_step(config, network, mesh))
     seconds = time.monotonic() - began
+    return make_report(config, mesh, memory, text, complete=True, seconds=seconds), text
+
+
+def compile_lowered(lowered: jax.stages.Lowered, options: Mapping[str, Any] | None = None) -> tuple[Memory, str]:
+    """Compiles a program: the memory it takes of a device, and its optimized text.
+
+    Args:
+      lowered: The program.
+      options: the compiler's options.
+
+    Raises:
+      InputError: it does not fit the device's memory.
+    """
+    try:
+        compiled = lowered.compile(None if options is None else dict(options))
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        words = " ".join(str(error).split())[:600]
+        raise InputError(f"the program does not fit a device's memory: {words}") from error
     stats, text = compiled.memory_analysis(), compiled.as_text()
     memory = Memory(
         stats.argument_size_in_bytes,
@@ -85,7 +114,7 @@ def compile_step(config: ConfigDict, network: Network, mesh: Mesh) -> tuple[Repo
         stats.temp_size_in_bytes,
         stats.generated_code_size_in_bytes,
     )
-    return make_report(config, mesh, memory, text, complete=True, seconds=seconds), text
+    return memory, text
 
 
 def make_report(config: ConfigDict, mesh: Mesh, memory: Memory, text: str, *, complete: bool, seconds: float) -> Report:

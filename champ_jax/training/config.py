@@ -266,11 +266,13 @@ def check_size(config: ConfigDict, model: ChampConfig) -> None:
         )
 
 
-def kernels(config: ConfigDict, model: ChampConfig, platform: str | None = None) -> AttentionKernels:
-    """The attention kernels of a run on `platform`; None: JAX's default backend."""
+def kernels(
+    config: ConfigDict, model: ChampConfig, platform: str | None = None, compute_capability: str | None = None
+) -> AttentionKernels:
+    """The attention kernels of a run on `platform`; None: JAX's default backend, and its GPU's compute capability."""
     if config.attention == "xla" or ((platform or jax.default_backend()) == "gpu" and config.dtype == "float32"):
         return AttentionKernels(platform=platform)  # cuDNN computes in 16 bits only
-    return recommended_kernels(platform, tokens=tokens(config, model))
+    return recommended_kernels(platform, compute_capability, tokens(config, model))
 
 
 def tokens(config: ConfigDict, model: ChampConfig) -> list[int]:

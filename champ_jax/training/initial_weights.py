@@ -40,12 +40,13 @@ class Initial:
     notes: tuple[str, ...]
 
 
-def load_initial(config: ConfigDict, platform: str | None = None) -> Initial:
+def load_initial(config: ConfigDict, platform: str | None = None, compute_capability: str | None = None) -> Initial:
     """Reads `config.init` and `config.init_motion` and says what the run trains.
 
     Args:
       config: The config of the run.
       platform: The platform to build the network for; None: JAX's default backend.
+      compute_capability: The capability of its GPU, as '9.0'; None: that of the one that is present.
 
     Raises:
       InputError: no such weights, weights that contradict `config.model` or the network; names what.
@@ -66,17 +67,19 @@ def load_initial(config: ConfigDict, platform: str | None = None) -> Initial:
         sizes = dataclasses.replace(sizes, motion=model_sizes(config).motion or MotionConfig())
     schedule = schedule_of(config)
     sizes = dataclasses.replace(sizes, conditions=tuple(config.conditions), inference=schedule, training=schedule)
-    network = build_network(config, sizes, platform)
+    network = build_network(config, sizes, platform, compute_capability)
     arrays, carried, notes = _match(network, arrays, config.init)
     has_motion = config.stage == 2 or any(MOTION in name for name in carried)
     return Initial(sizes if has_motion else network.config, network, arrays, carried, notes)
 
 
-def build_network(config: ConfigDict, model: ChampConfig, platform: str | None = None) -> Network:
+def build_network(
+    config: ConfigDict, model: ChampConfig, platform: str | None = None, compute_capability: str | None = None
+) -> Network:
     """What the run trains of `model`; only stage 2 has its motion modules."""
     if config.stage < 2:
         model = dataclasses.replace(model, motion=None)
-    chosen = kernels(config, model, platform)
+    chosen = kernels(config, model, platform, compute_capability)
     return Network.build(model, config.trainable, kernels=chosen, remat=config.remat, dtype=DTYPES[config.dtype])
 
 
