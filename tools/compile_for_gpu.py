@@ -10,6 +10,7 @@ docs/performance.md says what they are good for.
 
 import dataclasses
 import os
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,7 +36,13 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--size", default="512", help="pixels of a side, or WIDTHxHEIGHT; several with commas")
     parser.add_argument("--frames", type=Integer(minimum=1, maximum=24), default=24, help="of a window or clip")
     parser.add_argument("--batch", type=Integer(minimum=1, maximum=4096), default=1, help="samples of a training step")
-    parser.add_argument("--width", type=Integer(minimum=1, maximum=10), default=1, help="divides the UNets' channels")
+    parser.add_argument(
+        "--reduction",
+        type=int,
+        choices=(1, 2, 5, 10),
+        default=1,
+        help="divides the channels of the UNets; 10 compiles soon",
+    )
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="of the compiler")
     parser.add_argument("--report", help="JSON file to write")
     parser.add_argument("--compare", help="JSON file of an earlier --report; prints what changed")
@@ -56,7 +63,7 @@ def main(argv: Sequence[str]) -> None:
             if options.hlo:
                 folder = Path(options.hlo)
                 folder.mkdir(parents=True, exist_ok=True)
-                (folder / f"{report.key.replace(' ', '_')}.hlo").write_text(text)
+                (folder / f"{re.sub('[^a-z0-9]+', '_', report.key)}.hlo").write_text(text)
             if options.report:
                 save_reports(options.report, reports)
     if before:
@@ -79,7 +86,7 @@ def _compile(program, gpu, device, size, compiler, options):
         config.data.frames = options.frames
         lowered = lower_training(config, device, gpu)
     else:
-        model = _model(options.width)
+        model = _model(options.reduction)
         lowered = lower_inference(model, program, device, size, options.frames, jax.numpy.bfloat16)
     memory, text = compile_lowered(lowered, {name: _value(value) for name, value in compiler.items()})
     report = CostReport.make(
@@ -90,6 +97,7 @@ def _compile(program, gpu, device, size, compiler, options):
         size=size,
         frames=options.frames,
         batch=options.batch,
+        reduction=options.reduction,
         options=compiler,
         jax=jax.__version__,
         memory=memory,
@@ -98,11 +106,11 @@ def _compile(program, gpu, device, size, compiler, options):
     return report, text
 
 
-def _model(width: int):
+def _model(reduction: int):
     from champ_jax.models.champ import ChampConfig
 
     config = ChampConfig()
-    channels = tuple(count // width for count in config.unet.block_out_channels)
+    channels = tuple(count // reduction for count in config.unet.block_out_channels)
     guidance = dataclasses.replace(config.guidance, out_channels=channels[0])
     return dataclasses.replace(
         config, unet=dataclasses.replace(config.unet, block_out_channels=channels), guidance=guidance

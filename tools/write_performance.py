@@ -20,6 +20,8 @@ from champ_jax.common.errors import InputError, listed
 from champ_jax.common.files import read_json, require_folder, write_json, write_text
 from champ_jax.common.outputs import Kind, Output, claim
 from champ_jax.common.ranges import Number
+from champ_jax.planning.cost_report import CostReport, load_reports
+from champ_jax.planning.gpus import Gpu
 from champ_jax.planning.report import Report
 from champ_jax.training.throughput import PEAK_TFLOPS
 
@@ -138,7 +140,14 @@ def estimates() -> str:
         "",
         "### Compiled for a GPU without one",
         "",
-        "Not computed.",
+        "What `python tools/compile_for_gpu.py` finds of the programs as they are, in bfloat16 and at the\n"
+        "default settings: the kernels that the compiler makes, the bytes that they must move, and the time\n"
+        "that none can beat: a kernel takes at least what its FLOPs need at 70% of the data sheet's peak, or\n"
+        "its bytes at 90%, one kernel after the other. It is a yardstick for changes of the code, and says\n"
+        "which part moves too much. It is no measurement: launches, poor tiles, convolutions' workspaces and\n"
+        "what a cache saves are not in it, and nothing is tuned where no device is there to try on.",
+        "",
+        _gpu_programs(),
     ]
     return "\n".join(lines)
 
@@ -153,6 +162,42 @@ def _compiled() -> str:
         rows.append((f"stage {report.stage}", report.devices, mesh, str(report.batch_size), *memory, f"{sent:.2f}"))
     header = ("step", "devices", "data x fsdp", "batch", "arguments, GiB", "temporaries, GiB", "sent by a chip, GiB")
     return table(header, rows)
+
+
+def _gpu_programs() -> str:
+    rows, parts = [], []
+    for path in sorted(FOLDER.glob("compiled_*.json")):
+        for report in load_reports(path):
+            gpu, total, memory = Gpu.load(report.gpu), report.total, report.memory
+            amounts = (f"{memory.arguments / _GIB:.2f}", f"{memory.temporaries / _GIB:.2f}", str(total.kernels))
+            sums = (f"{total.moved / 1e9:.1f}", f"{total.flops / 1e12:.1f}", f"{1e3 * total.seconds:.1f}")
+            rows.append((report.key, *amounts, *sums, f"{report.compute_share(gpu):.0%}"))
+            if report.program == "denoiser" and report.reduction == 1 and not parts:
+                parts = [f"Where the time of the first of these goes ({report.key}):", _cost_table(report)]
+    header = (
+        "program",
+        "arguments, GiB",
+        "temporaries, GiB",
+        "kernels",
+        "GB moved",
+        "TFLOP",
+        "ms at least",
+        "computing",
+    )
+    return "\n\n".join([table(header, rows), *parts])
+
+
+def _cost_table(report: CostReport) -> str:
+    rows = []
+    for group in ("kind", "module"):
+        for name, cost in report.groups[group].items():
+            share = cost.seconds / report.total.seconds
+            if share >= 0.01:
+                ends = (f"{1e3 * cost.seconds:.1f}", f"{share:.0%}")
+                rows.append(
+                    (group, name, str(cost.kernels), f"{cost.moved / 1e9:.1f}", f"{cost.flops / 1e12:.1f}", *ends)
+                )
+    return table(("by", "", "kernels", "GB moved", "TFLOP", "ms at least", "share"), rows)
 
 
 def machine_section(folder: Path) -> str:

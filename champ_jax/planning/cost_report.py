@@ -66,6 +66,7 @@ class CostReport:
       size: (width, height) of the pictures.
       frames: of a window or a clip.
       batch: clips of a training step; windows in flight.
+      reduction: what the channels of the UNets are divided by.
       options: The compiler's options.
       jax: JAX's version.
       memory: bytes of the device.
@@ -79,6 +80,7 @@ class CostReport:
     size: tuple[int, int]
     frames: int
     batch: int
+    reduction: int
     options: Mapping[str, str]
     jax: str
     memory: Memory
@@ -102,7 +104,9 @@ class CostReport:
     @property
     def key(self) -> str:
         """What tells it from the others of a file."""
-        return f"{self.program} {self.size[0]}x{self.size[1]} {self.frames} frames on {self.gpu}"
+        width = f" at 1/{self.reduction} of the width" if self.reduction > 1 else ""
+        batch = f" {self.batch} x" if self.batch > 1 else ""
+        return f"{self.program}{width}, {self.size[0]}x{self.size[1]},{batch} {self.frames} frames, {self.gpu}"
 
     def compute_share(self, gpu: Gpu) -> float:
         """The share of the roofline's time that its FLOPs alone would take."""

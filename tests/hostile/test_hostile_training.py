@@ -242,6 +242,21 @@ def scaling_reports():
         yield Case(f"scaling-report-{field}", tool, make, "report")
 
 
+def cost_reports():
+    tool = "tools/compile_for_gpu.py"
+    for kind, make in kinds.JSON.items():
+        yield Case(f"cost-report-{kind}", tool, lambda f, make=make: [f"--compare={make(f / 'report')}"], "report")
+    good = json.loads((ROOT / "docs/performance/compiled_h100.json").read_text())
+    for change in ({"gpu": "abacus"}, {"size": 8}, {"memory": {}}, {"groups": [1]}, {"total": None}):
+        (field,) = change
+
+        def make(folder, change=change):
+            (folder / "report").write_text(json.dumps(good | {"reports": [good["reports"][0] | change]}))
+            return [f"--compare={folder / 'report'}"]
+
+        yield Case(f"cost-report-{field}", tool, make, "report")
+
+
 FOLDERS = [
     in_work_folder("workdir-of-converted-weights", converted, "config.json"),
     in_work_folder("workdir-with-a-folder-initial-of-the-user", foreign_initial, "initial"),
@@ -294,6 +309,7 @@ CASES = [
     *damaged_runs(),
     *readers_of_damaged_runs(),
     *scaling_reports(),
+    *cost_reports(),
     *FOLDERS,
     *initial_weights(),
 ]

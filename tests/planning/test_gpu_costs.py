@@ -202,6 +202,7 @@ def report():
         size=(512, 768),
         frames=24,
         batch=1,
+        reduction=5,
         options={},
         jax="0.10.2",
         memory=Memory(5, 3, 2, 2**30, 7),
@@ -225,7 +226,7 @@ def test_reports_are_read_as_they_were_written(report, tmp_path):
     (again,) = load_reports(tmp_path / "costs.json")
     assert again == report
     text = report_table(again, Gpu.load("h100"))
-    assert "denoiser 512x768 24 frames on h100" in text
+    assert "denoiser at 1/5 of the width, 512x768, 24 frames, h100" in text
     assert "| cuDNN convolutions | 1 |" in text
 
 
