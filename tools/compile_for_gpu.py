@@ -23,6 +23,8 @@ from champ_jax.common.ranges import Integer
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 # Products by cuBLAS: without a device nothing chooses between them and Triton's, whose default tiles are slow.
 OPTIONS = {"xla_gpu_enable_triton_gemm": "false"}
+# Frames of a call, where it takes not a whole window: the default chunk, a reference, single frames.
+FRAMES = {"decoder": 4, "conditions": 4, "picture": 1, "stage1": 1}
 
 
 def main(argv: Sequence[str]) -> None:
@@ -95,7 +97,7 @@ def _compile(program, gpu, device, size, compiler, options):
         program=program,
         gpu=options.gpu,
         size=size,
-        frames=options.frames,
+        frames=FRAMES.get(program, options.frames),
         batch=options.batch,
         reduction=options.reduction,
         options=compiler,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,8 @@ from champ_jax.planning.gpus import ATTAINED_BANDWIDTH, ATTAINED_FLOPS, GPUS, Gp
 from champ_jax.planning.hlo import Place, Program
 from champ_jax.planning.kernel_costs import kernels_of, module_of
 from champ_jax.planning.report import Memory
+
+PERFORMANCE = Path(__file__).parents[2] / "docs/performance"
 
 # In the way that XLA's GPU compiler writes: libraries as custom calls, fusions, a loop, tables of places.
 TEXT = """HloModule jit_run, is_scheduled=true
@@ -208,6 +211,21 @@ def report():
         memory=Memory(5, 3, 2, 2**30, 7),
         seconds=1.5,
     )
+
+
+def test_the_budget_is_of_the_whole_programs():
+    """What was parsed of the compiled programs against the FLOPs of their traces, and the kernels that Hopper gets."""
+    reports = {
+        (one.program, one.size[0], one.reduction): one for one in load_reports(PERFORMANCE / "compiled_h100.json")
+    }
+    flops = json.loads((PERFORMANCE / "flops.json").read_text())
+    for size in (512, 768):
+        denoiser, decoder = reports["denoiser", size, 1], reports["decoder", size, 1]
+        assert denoiser.total.flops / 1e12 == pytest.approx(flops[f"denoising step, {size}x{size}"], rel=0.01)
+        whole = 24 / decoder.frames * decoder.total.flops / 1e12
+        assert whole == pytest.approx(flops[f"decoding 24 frames, {size}x{size}"], rel=0.01)
+    # Two halves of guidance attend at each of 16 places, with head sizes up to 160, which cuDNN takes from Hopper on.
+    assert reports["denoiser", 512, 1].groups["kind"]["cuDNN attention"].kernels == 32
 
 
 def test_groups_add_up_to_the_total(report):
