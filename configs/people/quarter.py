@@ -6,8 +6,8 @@ runs all of it; `--config=configs/people/quarter.py:NAME` is one training of it,
 of the one before: autoencoder, stage1, stage1_attention (the guidance encoders' self-attention joins), stage2, decoder
 (the decoder alone goes on learning, for the denoiser has learned what the encoder makes).
 
-Hardware: any CPU, and patience. The autoencoder alone reaches 32.6 dB on held-out people. The denoiser, with an hour of
-stage 1 on a busy machine of two cores, is still 1.3 dB behind the built-in model's (docs/results.md).
+Hardware: any CPU, and patience. The autoencoder alone reaches 32.6 dB on held-out people; docs/results.md says how far
+stage 1 has come. What comes out is for samples of one step without guidance.
 """
 
 import dataclasses
