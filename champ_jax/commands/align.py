@@ -17,7 +17,7 @@ from champ_jax.body.mirror import mirror
 from champ_jax.body.motion import Motion, change_space
 from champ_jax.body.smoothing import STRENGTH, smooth
 from champ_jax.body.smpl import BodyModel, load_body
-from champ_jax.common.cli import Parser, run
+from champ_jax.common.cli import Parser
 from champ_jax.common.errors import InputError
 from champ_jax.common.outputs import NPZ, Output, claim
 
@@ -93,7 +93,3 @@ def _body(motion: Motion, path: Path | None, option: str) -> BodyModel:
     if body.space != motion.body:
         raise InputError(f"{option}={path}: is a body of '{body.space}', the motion's betas are of '{motion.body}'")
     return body
-
-
-if __name__ == "__main__":
-    run(main)

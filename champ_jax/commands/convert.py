@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Converts the weights people have to a checkpoint directory of champ_jax.
 
   convert_weights.py --source=pretrained_models --output=DIR [--dtype=bfloat16]
@@ -21,7 +20,7 @@ Nothing is written unless every tensor fits.
 
 from collections.abc import Sequence
 
-from champ_jax.common.cli import Parser, run
+from champ_jax.common.cli import Parser
 from champ_jax.evaluation import network_weights as evaluation_weights
 from champ_jax.fitting.hmr2 import weights as hmr2_weights
 from champ_jax.weights.convert import convert
@@ -65,7 +64,3 @@ def main(argv: Sequence[str]) -> None:
     plan = convert(**vars(arguments))
     print(plan.table())
     print(f"written: {arguments.output}")
-
-
-if __name__ == "__main__":
-    run(main)

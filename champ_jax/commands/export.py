@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Writes a checkpoint directory of champ_jax as the `pretrained_models/` tree that PyTorch users load.
 
   export_weights.py --checkpoint=DIR --output=pretrained_models_out
@@ -10,7 +9,7 @@ do; the VAE's attention has the names diffusers uses since 0.18. Needs PyTorch (
 
 from collections.abc import Sequence
 
-from champ_jax.common.cli import Parser, run
+from champ_jax.common.cli import Parser
 from champ_jax.weights.export import export, export_run
 from champ_jax.weights.work_folder import is_work_folder
 
@@ -25,7 +24,3 @@ def main(argv: Sequence[str]) -> None:
     for place, dtypes in written.items():
         print(f"{place}: {', '.join(f'{count} {dtype}' for dtype, count in dtypes.items())}")
     print(f"written: {arguments.output}")
-
-
-if __name__ == "__main__":
-    run(main)

@@ -23,7 +23,7 @@ import numpy as np
 from champ_jax.body.aspect import picture_size
 from champ_jax.body.fields import FOCAL, FPS
 from champ_jax.body.smpl import BodyModel, load_body
-from champ_jax.common.cli import Parser, run
+from champ_jax.common.cli import Parser
 from champ_jax.common.errors import InputError
 from champ_jax.common.locks import hold
 from champ_jax.common.outputs import NPZ, PNG, VIDEO, Output, claim
@@ -205,7 +205,3 @@ def _print(part: _Part, fit: Fit) -> None:
         f"{part.motion}: {len(motion)} frames at {motion.fps:g} fps, {width}x{height}, focal {fit.focal:.0f} px, "
         f"points missed by {missed}, body '{motion.body}'"
     )
-
-
-if __name__ == "__main__":
-    run(main)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from champ_jax.body.aspect import picture_size
-from champ_jax.common.cli import Parser, run
+from champ_jax.common.cli import Parser
 from champ_jax.common.errors import InputError
 from champ_jax.common.outputs import Output, claim
 from champ_jax.common.parallel import map_items
@@ -90,7 +90,3 @@ def _outputs(motions: str, output: str) -> dict[str, str]:
                 f"--motion: {count} of them are named {name}; their folders would be the same, rename them"
             )
     return {path: str(Path(output) / Path(path).stem) for path in paths}
-
-
-if __name__ == "__main__":
-    run(main)

@@ -11,6 +11,7 @@ from hostile.harness import ROOT
 
 from champ_jax.body.authored import load_authored
 from champ_jax.body.motion import Motion
+from champ_jax.commands import fit as command
 from champ_jax.common.errors import InputError
 from champ_jax.common.pictures import read_image
 from champ_jax.common.videos import read_video, write_video
@@ -43,8 +44,8 @@ def tool(monkeypatch, tmp_path):
         seen["poses"] = None if predict is None else predict(np.full(count, 600.0))
         return Fit(motion[:count], np.ones(count, np.float32), np.ones((count, 6)), 500.0, np.zeros((count, 24, 3)))
 
-    monkeypatch.setattr(steps, "find_shots", find)
-    monkeypatch.setattr(steps, "fit_points", fit)
+    monkeypatch.setattr(command, "find_shots", find)
+    monkeypatch.setattr(command, "fit_points", fit)
     width, height = motion.image_size.tolist()
     pictures = [np.full((height, width, 3), 60 * index, np.uint8) for index in range(FRAMES)]
     write_video(tmp_path / "dance.mp4", pictures, 24)
