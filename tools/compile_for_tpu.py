@@ -21,7 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from runpy import run_path
 
-from champ_jax.common.cli import parse_config, run
+from champ_jax.common.cli import run
+from champ_jax.common.configs import parse_config
 from champ_jax.common.errors import InputError
 from champ_jax.common.ranges import Choice
 

@@ -1,6 +1,6 @@
 """Puts a driving motion onto the body of a reference picture (parametric shape alignment).
 
-    python tools/align_motion.py --motion=motion.npz --reference=ref_motion.npz --output=aligned.npz
+    champ align --motion=motion.npz --reference=ref_motion.npz --output=aligned.npz
 
 The reference's shape does the driver's poses. By default the person starts where he or she stands in the reference
 picture, in that picture's camera, and moves from there as the driver does, the path scaled by the ratio of the two
@@ -22,29 +22,42 @@ from champ_jax.common.errors import InputError
 from champ_jax.common.outputs import NPZ, Output, claim
 
 
-def main(argv: Sequence[str]) -> None:
+def parser() -> Parser:
+    """What the command takes."""
     parser = Parser(description=__doc__)
-    parser.add_argument("--motion", type=Path, required=True, help="the driver's motion.npz")
-    parser.add_argument("--reference", type=Path, required=True, help="motion.npz of the reference picture's person")
-    parser.add_argument("--output", type=Path, required=True, help="the aligned motion.npz")
-    parser.add_argument("--body", type=Path, help="the reference's body file (default: the open body)")
-    parser.add_argument("--motion_body", type=Path, help="the driver's body file, if it is another")
-    parser.add_argument("--camera", choices=CAMERAS, default="reference", help="the camera of the result")
-    parser.add_argument(
-        "--scale", default="height", help="scale of the driver's path: 'height' or a number; 0 stays in place"
+    files = parser.add_argument_group("inputs and outputs")
+    files.add_argument("--motion", type=Path, required=True, help="the driver's motion.npz")
+    files.add_argument("--reference", type=Path, required=True, help="motion.npz of the reference picture's person")
+    files.add_argument("--output", type=Path, required=True, help="the aligned motion.npz")
+    files.add_argument("--body", type=Path, help="the reference's body file (default: the open body)")
+    files.add_argument("--motion_body", type=Path, help="the driver's body file, if it is another")
+    place = parser.add_argument_group("where the person stands and moves")
+    place.add_argument(
+        "--scale",
+        default="height",
+        metavar="X",
+        help="scale of the driver's path: height (the ratio of the bodies' heights) or a number; 0 stays in place",
     )
-    parser.add_argument("--no_ground_contact", action="store_true", help="keep the pelvis's height, not the feet's")
-    parser.add_argument("--depth", choices=DEPTHS, default="apparent", help="how distances to the camera are taken")
-    parser.add_argument("--anchor", type=GAP, help="the driver's frame that stands at the reference's place")
-    parser.add_argument("--turn", type=ANGLE, default=0.0, help="degrees to turn the motion about the vertical")
-    parser.add_argument("--tilt", type=ANGLE, default=0.0, help="degrees to look down on it")
-    parser.add_argument(
+    place.add_argument("--no_ground_contact", action="store_true", help="keep the pelvis's height, not the feet's")
+    place.add_argument("--anchor", type=GAP, help="the driver's frame that stands at the reference's place")
+    place.add_argument("--turn", type=ANGLE, default=0.0, help="degrees to turn the motion about the vertical")
+    place.add_argument("--mirror", action="store_true", help="swap left and right first")
+    camera = parser.add_argument_group("the camera")
+    camera.add_argument("--camera", choices=CAMERAS, default="reference", help="the camera of the result")
+    camera.add_argument("--depth", choices=DEPTHS, default="apparent", help="how distances to the camera are taken")
+    camera.add_argument("--tilt", type=ANGLE, default=0.0, help="degrees to look down on the motion")
+    camera.add_argument(
         "--fit", choices=FITS, default="crop", help="with --camera=driver: how its picture gets the aspect"
     )
-    parser.add_argument("--mirror", action="store_true", help="swap left and right first")
-    parser.add_argument("--fill_gaps", type=GAP, default=0, metavar="N", help="fill gaps of at most N frames")
-    parser.add_argument("--smooth", type=STRENGTH, default=0.0, metavar="N", help="smooth by N frames")
-    options = parser.parse_args(argv)
+    repair = parser.add_argument_group("repairs")
+    repair.add_argument("--fill_gaps", type=GAP, default=0, metavar="N", help="fill gaps of at most N frames")
+    repair.add_argument("--smooth", type=STRENGTH, default=0.0, metavar="N", help="smooth by N frames")
+    return parser
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parses the arguments and aligns."""
+    options = parser().parse_args(argv)
     choices = AlignOptions(
         camera=options.camera,
         scale=_scale(options.scale),

@@ -1,6 +1,6 @@
 """Writes a checkpoint directory of champ_jax as the `pretrained_models/` tree that PyTorch users load.
 
-  export_weights.py --checkpoint=DIR --output=pretrained_models_out
+  champ export --checkpoint=DIR --output=pretrained_models_out
 
 DIR is a checkpoint directory or a training's work folder (its newest checkpoint, averaged parameters if it keeps any).
 A tensor goes out in the dtype it once came in where that loses nothing, in float32 otherwise, as all of a work folder's
@@ -14,11 +14,19 @@ from champ_jax.weights.export import export, export_run
 from champ_jax.weights.work_folder import is_work_folder
 
 
-def main(argv: Sequence[str]) -> None:
+def parser() -> Parser:
+    """What the command takes."""
     parser = Parser(description=__doc__)
-    parser.add_argument("--checkpoint", required=True, help="checkpoint directory or training work folder")
-    parser.add_argument("--output", required=True, help="folder to write; must not exist, or be empty")
-    arguments = parser.parse_args(argv)
+    parser.add_argument(
+        "--checkpoint", required=True, metavar="PATH", help="checkpoint directory or training work folder"
+    )
+    parser.add_argument("--output", required=True, metavar="PATH", help="folder to write; must not exist, or be empty")
+    return parser
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parses the arguments and exports."""
+    arguments = parser().parse_args(argv)
     write = export_run if is_work_folder(arguments.checkpoint) else export
     written = write(arguments.checkpoint, arguments.output)
     for place, dtypes in written.items():

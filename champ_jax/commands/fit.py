@@ -1,10 +1,10 @@
 """Fits a body to a person: a video, a picture, or what another tracker saw becomes a motion.npz.
 
-    python tools/fit_motion.py --input=dance.mp4 --output=motion.npz
-    python tools/fit_motion.py --input=person.png --output=person.npz
-    python tools/fit_motion.py --input=keypoints.npz --output=motion.npz
-    python tools/fit_motion.py --input=openpose_json/ --image_size=1280x720 --fps=30 --output=motion.npz
-    python tools/fit_motion.py --input=joints.npz --layout=h36m17 --image_size=1280x720 --output=motion.npz
+    champ fit --input=dance.mp4 --output=motion.npz
+    champ fit --input=person.png --output=person.npz
+    champ fit --input=keypoints.npz --output=motion.npz
+    champ fit --input=openpose_json/ --image_size=1280x720 --fps=30 --output=motion.npz
+    champ fit --input=joints.npz --layout=h36m17 --image_size=1280x720 --output=motion.npz
 
 Of points, the input holds `keypoints` of 17 (COCO), 25 (BODY_25), 133 (COCO-WholeBody) or 134 points a frame, or
 `joints3d`; docs/fitting.md has the formats. The shape is fitted to the whole clip, planted feet stay where they are. A
@@ -17,6 +17,7 @@ import functools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ from champ_jax.fitting.hmr2.predict import Network, predict
 from champ_jax.fitting.joints import Joints3D
 from champ_jax.fitting.keypoints import Keypoints
 from champ_jax.fitting.layouts import LAYOUTS_3D
-from champ_jax.fitting.options import Options
+from champ_jax.fitting.options import CUTS, DETECTORS, Options
 from champ_jax.fitting.pictures_of_fit import chart, overlay
 from champ_jax.fitting.sources import SourceOptions, is_points_file, read_points
 from champ_jax.fitting.steps import find_shots, fit_points
@@ -57,28 +58,48 @@ class _Part:
     keypoints: Path
 
 
-def main(argv: Sequence[str]) -> None:
+def parser() -> Parser:
+    """What the command takes."""
     parser = Parser(description=__doc__)
-    parser.add_argument("--input", type=Path, required=True, help="a video, a picture, a folder, or points")
-    parser.add_argument("--output", type=Path, required=True, help="the motion.npz to write")
-    parser.add_argument("--body", type=Path, help="a body file to fit (default: the open body)")
-    parser.add_argument("--focal", help="px, exif (a picture's), or auto to estimate it (the file's, else auto)")
-    parser.add_argument("--image_size", type=picture_size, help="WxH of the video, where a file of points lacks it")
-    parser.add_argument("--fps", type=FPS, help="frame rate of the video, where the file does not say it")
-    parser.add_argument("--layout", type=Choice(*LAYOUTS_3D), help="the order of 3D joints, if the file lacks it")
-    parser.add_argument("--person", default="largest", help="of several: largest, longest, or K from the list printed")
-    parser.add_argument("--at", help="the person at X,Y or X,Y,FRAME of a video")
-    parser.add_argument("--tiles", default="auto", help="auto, none, or N: looks for people that are small")
-    parser.add_argument("--cuts", default="split", help="split, or refuse a video of several shots")
-    parser.add_argument("--detector", default="mediapipe", help="mediapipe (in the package), or dwpose")
-    parser.add_argument("--dwpose_weights", help="the folder of yolox_l.onnx and dw-ll_ucoco_384.onnx")
-    parser.add_argument("--edit", type=Path, help="a JSON file of corrected points (docs/fitting.md)")
-    parser.add_argument("--hmr2", type=Path, help="HMR2's weights, converted: its poses are a start and a weak prior")
-    parser.add_argument("--no_ground", action="store_true", help="no ground: swimming, trampolines, moving cameras")
-    parser.add_argument("--no_pictures", action="store_true", help="no overlay and no chart beside the motion")
-    parser.add_argument("--debug", action="store_true", help="also keep the points, as MOTION_keypoints.npz")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
-    options = parser.parse_args(argv)
+    files = parser.add_argument_group("inputs and outputs")
+    files.add_argument("--input", type=Path, required=True, help="a video, a picture, a folder, or points")
+    files.add_argument("--output", type=Path, required=True, help="the motion.npz to write")
+    files.add_argument("--body", type=Path, help="a body file to fit (default: the open body)")
+    files.add_argument("--edit", type=Path, help="a JSON file of corrected points (docs/fitting.md)")
+    files.add_argument("--no_pictures", action="store_true", help="no overlay and no chart beside the motion")
+    files.add_argument("--debug", action="store_true", help="also keep the points, as MOTION_keypoints.npz")
+    files.add_argument("--quiet", action="store_true", help="no progress")
+    camera = parser.add_argument_group("the camera and the file of points")
+    camera.add_argument(
+        "--focal",
+        metavar="PX",
+        help="focal length in pixels, exif (a picture's), or auto to estimate it (default: the file's, else auto)",
+    )
+    camera.add_argument(
+        "--image_size", metavar="WxH", type=picture_size, help="pixels of the video, where a file of points lacks them"
+    )
+    camera.add_argument("--fps", type=FPS, help="frames per second, where the file does not say it")
+    camera.add_argument("--layout", type=Choice(*LAYOUTS_3D), help="the order of 3D joints, if the file lacks it")
+    people = parser.add_argument_group("who is fitted")
+    people.add_argument(
+        "--person", default="largest", metavar="WHO", help="of several: largest, longest, or K from the list printed"
+    )
+    people.add_argument("--at", metavar="X,Y[,FRAME]", help="the person at this pixel of a frame")
+    people.add_argument(
+        "--tiles", default="auto", metavar="N", help="auto, none, or N: looks for people that are small"
+    )
+    people.add_argument("--cuts", default="split", type=CUTS, help="what to do with a video of several shots")
+    how = parser.add_argument_group("how they are found and fitted")
+    how.add_argument("--detector", default="mediapipe", type=DETECTORS, help="mediapipe is in the package")
+    how.add_argument("--dwpose_weights", metavar="FOLDER", help="the folder of yolox_l.onnx and dw-ll_ucoco_384.onnx")
+    how.add_argument("--hmr2", type=Path, help="HMR2's weights, converted: its poses are a start and a weak prior")
+    how.add_argument("--no_ground", action="store_true", help="no ground: swimming, trampolines, moving cameras")
+    return parser
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parses the arguments and fits."""
+    options = parser().parse_args(argv)
     focal = _focal(options.focal)
     people = Options(options.person, options.at, options.tiles, options.cuts, options.detector, options.dwpose_weights)
     people.check()
@@ -154,13 +175,14 @@ def _edited(path: Path, found: Sequence[tuple[int, Keypoints | Joints3D]]) -> tu
     return found[0][0], points
 
 
-def _parts(output: Path, found: Sequence[tuple[int, Keypoints | Joints3D | None]]) -> list[_Part]:
+def _parts(output: Path, found: Sequence[tuple[int, Any]]) -> list[_Part]:
     """Where each shot's results go: beside the output, numbered where there are several."""
     parts = []
     for number, (first, points) in enumerate(found, 1):
         stem = output.stem if len(found) == 1 else f"{output.stem}_{number}"
-        beside = [output.with_name(f"{stem}{end}") for end in (output.suffix, "_overlay.mp4", "_fit.png")]
-        parts.append(_Part(points, first, *beside, output.with_name(f"{stem}_keypoints.npz")))
+        ends = (output.suffix, "_overlay.mp4", "_fit.png", "_keypoints.npz")
+        motion, over, drawn, keypoints = (output.with_name(f"{stem}{end}") for end in ends)
+        parts.append(_Part(points, first, motion, over, drawn, keypoints))
     return parts
 
 

@@ -1,9 +1,9 @@
 """Draws the maps that guide the animation: depth, normal, semantic_map, dwpose and mask.
 
-  python tools/render_conditions.py --motion=motion.npz --output=DIR
-  python tools/render_conditions.py --motion=mesh_sequence.npz --output=DIR
-  python tools/render_conditions.py --motion=FOLDER_OF_REFERENCE_NPY --output=DIR --body=SMPL_NEUTRAL.pkl
-  python tools/render_conditions.py --motion=A.npz,B.npz,... --output=DIR --workers=8
+  champ render --motion=motion.npz --output=DIR
+  champ render --motion=mesh_sequence.npz --output=DIR
+  champ render --motion=FOLDER_OF_REFERENCE_NPY --output=DIR --body=SMPL_NEUTRAL.pkl
+  champ render --motion=A.npz,B.npz,... --output=DIR --workers=8
 
 DIR becomes a motion folder ({depth,normal,semantic_map,dwpose,mask}/NNNN.png, from 0001) with overview.mp4 beside
 them. A run that was cut off resumes where it was. A mesh sequence has no poses and gets no dwpose. Several motions go
@@ -28,36 +28,54 @@ from champ_jax.conditions.rendered_motion import RENDERED
 from champ_jax.conditions.rendering_jobs import render_folder
 
 
-def main(argv: Sequence[str]) -> None:
+def parser() -> Parser:
+    """What the command takes."""
     parser = Parser(description=__doc__)
-    parser.add_argument(
-        "--motion", required=True, help="motion.npz, mesh_sequence.npz or a folder of reference .npy; several by commas"
+    files = parser.add_argument_group("inputs and outputs")
+    files.add_argument(
+        "--motion",
+        required=True,
+        metavar="PATH",
+        help="motion.npz, mesh_sequence.npz or a folder of reference .npy; several by commas",
     )
-    parser.add_argument("--output", required=True, help="the motion folder to write, or the folder for several")
-    parser.add_argument("--body", help="body file (SMPL_NEUTRAL.pkl, ...); the open body by default")
-    parser.add_argument("--backend", choices=BACKENDS, default="jax", help="what draws (%(default)s)")
-    parser.add_argument("--conditions", help=f"comma-separated, of {','.join(RENDERED)}; all by default")
-    parser.add_argument("--size", type=picture_size, help="WxH of the maps; the motion's own by default")
-    parser.add_argument("--picture", help="a picture to show the shaded body over in overview.mp4")
-    parser.add_argument(
-        "--workers",
-        type=Integer(minimum=1, maximum=4096),
-        default=os.cpu_count(),
-        help="processes for several (%(default)s)",
+    files.add_argument(
+        "--output", required=True, metavar="PATH", help="the motion folder to write, or the folder for several"
     )
-    parser.add_argument("--runner", help="an Apache Beam runner instead of processes of this machine")
-    parser.add_argument("--runner_options", default="", help="Beam's pipeline options, separated by spaces")
-    arguments = parser.parse_args(argv)
+    files.add_argument("--body", metavar="PATH", help="body file (SMPL_NEUTRAL.pkl, ...) (default: the open body)")
+    files.add_argument("--picture", metavar="PATH", help="a picture to show the shaded body over in overview.mp4")
+    maps = parser.add_argument_group("the maps")
+    maps.add_argument(
+        "--conditions",
+        type=Items(Choice(*RENDERED), minimum=1, distinct=True),
+        metavar="LIST",
+        help="what is drawn (default: all)",
+    )
+    maps.add_argument(
+        "--size", metavar="WxH", type=picture_size, help="pixels of the maps (default: the motion's own size)"
+    )
+    maps.add_argument("--backend", choices=BACKENDS, default="jax", help="what draws")
+    processes = parser.add_argument_group("several motions")
+    processes.add_argument(
+        "--workers", type=Integer(minimum=1, maximum=4096), default=os.cpu_count(), help="processes of this machine"
+    )
+    processes.add_argument("--runner", help="an Apache Beam runner instead of processes of this machine")
+    processes.add_argument(
+        "--runner_options", default="", metavar="OPTIONS", help="Beam's pipeline options, separated by spaces"
+    )
+    return parser
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parses the arguments and draws."""
+    arguments = parser().parse_args(argv)
 
     common = {
         "body": arguments.body,
         "backend": arguments.backend,
         "image_size": arguments.size,
-        "conditions": None if arguments.conditions is None else arguments.conditions.split(","),
+        "conditions": None if arguments.conditions is None else list(arguments.conditions),
         "picture": arguments.picture,
     }
-    if common["conditions"] is not None:
-        Items(Choice(*RENDERED), minimum=1, distinct=True).check("--conditions", common["conditions"])
     outputs = _outputs(arguments.motion, arguments.output)
     inputs = [path for path in (*outputs, arguments.body, arguments.picture) if path is not None]
     claim([Output("--output", path, MOTION_FOLDER) for path in outputs.values()], inputs)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from champ_jax.common.ranges import Choice, Integer
+from champ_jax.common.ranges import Choice, Integer, Rule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +32,9 @@ class Windows:
     stride: int = 1
 
     def __post_init__(self) -> None:
-        Choice(*SCHEMES).check("windows.scheme", self.scheme)
-        Integer(minimum=1, maximum=2**16).check("windows.frames", self.frames)
+        for name, rule in RULES.items():
+            rule.check(f"windows.{name}", getattr(self, name))
         Integer(minimum=0, maximum=self.frames - 1).check("windows.overlap", self.overlap)
-        Integer(minimum=1, maximum=16).check("windows.stride", self.stride)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -136,3 +135,11 @@ SCHEMES: dict[str, tuple[Placement, Callable[[int], np.ndarray]]] = {
     "closed_loop": (_closed_loop, _even),
     "shifted_loop": (_shifted_loop, _tent),
 }
+
+RULES: dict[str, Rule] = {
+    "scheme": Choice(*SCHEMES),
+    "frames": Integer(minimum=1, maximum=2**16),
+    "overlap": Integer(minimum=0, maximum=2**16),
+    "stride": Integer(minimum=1, maximum=16),
+}
+"""{field of Windows: the values it may have}; the overlap is less than the frames, too."""

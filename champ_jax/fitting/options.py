@@ -4,10 +4,13 @@ import dataclasses
 import re
 
 from champ_jax.common.errors import InputError
+from champ_jax.common.ranges import Choice
 
 _NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
 _AT = re.compile(rf"({_NUMBER}),({_NUMBER})(?:,(\d{{1,9}}))?")
 MOST_TILES = 16
+CUTS = Choice("split", "refuse")
+DETECTORS = Choice("mediapipe", "dwpose")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,10 +43,8 @@ class Options:
             raise InputError(f"--at={self.at}: expected x,y or x,y,frame, as 320,200 or 320,200,15")
         if self.tiles not in ("auto", "none") and not (self.tiles.isdecimal() and 2 <= int(self.tiles) <= MOST_TILES):
             raise InputError(f"--tiles={self.tiles}: expected auto, none or a number from 2 to {MOST_TILES}")
-        if self.cuts not in ("split", "refuse"):
-            raise InputError(f"--cuts={self.cuts}: expected split or refuse")
-        if self.detector not in ("mediapipe", "dwpose"):
-            raise InputError(f"--detector={self.detector}: expected mediapipe or dwpose")
+        CUTS.check("--cuts", self.cuts)
+        DETECTORS.check("--detector", self.detector)
         if (self.detector == "dwpose") != (self.dwpose_weights is not None):
             raise InputError(
                 "--detector=dwpose, --dwpose_weights: go together; the folder of weights holds yolox_l.onnx and "

@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import ml_collections
 
-from champ_jax.common import cli, outputs
+from champ_jax.common import configs, outputs
 from champ_jax.common.errors import InputError, listed
 from champ_jax.common.files import parse_json, read_text
 from champ_jax.common.progress import Progress
@@ -184,7 +184,7 @@ def job_config(shared: ml_collections.ConfigDict, number: int, fields: dict | In
         if name.split(".")[0] in SHARED:
             raise InputError(f"{line}: {name} is the same for all jobs; give it as --config.{name}")
     try:
-        cli.assign(config, fields)
+        configs.assign(config, fields)
     except InputError as error:
         raise InputError(f"{line}: {error}") from error
     if config.driving:

@@ -1,4 +1,4 @@
-"""The fields of `python -m champ_jax.animate`, with their defaults and ranges. docs/animate.md describes them."""
+"""The fields of `python -m champ_jax.animate`: defaults, ranges, help. docs/animate.md describes them."""
 
 import dataclasses
 
@@ -9,8 +9,12 @@ from ml_collections import config_dict
 from champ_jax.body.aspect import FITS
 from champ_jax.common import distributed
 from champ_jax.common.condition_names import CONDITIONS
+from champ_jax.common.configs import Guide
 from champ_jax.common.errors import InputError
+from champ_jax.common.field_meanings import attributes_of, comments_of
 from champ_jax.common.ranges import Choice, Integer, Items, Number, Rule
+from champ_jax.diffusion import windows
+from champ_jax.diffusion.windows import Windows
 from champ_jax.inference import settings
 from champ_jax.inference.settings import Settings
 from champ_jax.weights.checkpoint import DTYPES
@@ -39,43 +43,73 @@ RULES: dict[str, Rule] = {
 }
 """{dotted field: the values it may have}."""
 
+GROUPS = {
+    "Inputs": ("weights", "untrained", "reference", "motion", "driving", "body", "jobs"),
+    "Outputs": ("output", "comparison", "frames_output", "latents_output", "picture_size", "quiet"),
+    "The clip": ("width", "height", "frames", "fps", "fit", "conditions"),
+    "Sampling": ("steps", "guidance_scale", "seed", "noise", "sampler", "eta"),
+    "Windows of long clips": ("windows.",),
+    "Where it runs": ("dtype", "devices", "chunk", "deterministic", "compilation_cache"),
+    "Several processes": ("distributed.",),
+}
+"""{heading in --help: its fields}."""
+
 
 def get_config() -> ml_collections.ConfigDict:
-    """The default configuration."""
+    """The default configuration. --help prints the comments."""
     config = ml_collections.ConfigDict()
-    # A converted checkpoint, a training work folder or a packed model; empty: the small built-in model
+    # a converted checkpoint, a training work folder or a packed model; empty: the small built-in model
     config.weights = ""
     config.untrained = False  # accepts weights that hold parts no training of a Champ has seen
-    config.reference = ""  # the picture; empty: the built-in one
+    config.reference = ""  # the picture of the person; empty: the built-in one
     config.motion = ""  # a motion folder, motion.npz or mesh_sequence.npz; empty: the built-in motion
-    config.driving = ""  # in place of a motion: a video, or a tracker's points, whose person is fitted
+    # in place of a motion: a video, or a tracker's points, whose person is fitted
+    config.driving = ""
     config.body = ""  # the body model file for a motion.npz; empty: the open body
-    config.fit = "crop"  # how a motion gets the picture's aspect; pad, or none to stretch it
-    config.output = ""  # the video; empty: results/PICTURE-MOTION/animation.mp4
+    config.fit = "crop"  # how a motion gets the picture's aspect: crop, pad, or none to stretch it
+    config.output = ""  # the video to write; empty: results/PICTURE-MOTION/animation.mp4
     config.comparison = True  # also writes OUTPUT_comparison.mp4: picture, conditions, result side by side
-    config.frames_output = ""  # a folder for the frames as PNG
-    config.latents_output = ""  # a .npy for the final latents (F, height/8, width/8, channels)
-    config.picture_size = False  # the video (and PNG frames) at the picture's size
+    config.frames_output = ""  # a folder for the frames as PNG; empty: none
+    config.latents_output = ""  # a .npy for the final latents (F, height/8, width/8, channels); empty: none
+    config.picture_size = False  # gives the video (and PNG frames) the picture's size
 
-    config.conditions = CONDITIONS
-    config.frames = ""  # a:b or a:b:step, a slice of the motion's frames
-    config.fps = config_dict.placeholder(float)  # None: the motion's, or 24; divided by the step of `frames`
+    config.conditions = CONDITIONS  # the guidance maps that the model is given
+    config.frames = ""  # A:B or A:B:STEP, a slice of the motion's frames; empty: all of them
+    # frames per second of the video; None: the motion's, or 24; divided by the step of `frames`
+    config.fps = config_dict.placeholder(float)
     config.noise = ""  # a .npy (F, height/8, width/8, channels) in place of the seed's noise
-    config.update(Settings().to_config())  # how the clip is made: size, steps, guidance_scale, seed, windows, ...
-    config.width = config_dict.placeholder(int)  # None: by the picture's aspect, about 512x512 pixels
-    config.height = config_dict.placeholder(int)
-    config.steps = config_dict.placeholder(int)  # None: 20, and 1 of the built-in model
-    config.guidance_scale = config_dict.placeholder(float)  # None: 3.5, and 1 (off) of the built-in model
+    config.update(Settings().to_config())  # how the clip is made: size, steps, guidance_scale, seed, windows, ..
+    # width of the video in pixels; None: by the picture's aspect, about 512x512 pixels
+    config.width = config_dict.placeholder(int)
+    config.height = config_dict.placeholder(int)  # height of the video in pixels; None: as `width`
+    config.steps = config_dict.placeholder(int)  # denoising steps; None: 20, and 1 of the built-in model
+    # weight of classifier-free guidance, 1 or less turns it off; None: 3.5, and 1 of the built-in model
+    config.guidance_scale = config_dict.placeholder(float)
 
-    config.dtype = "auto"  # bfloat16, float32; auto: float32 on CPUs, bfloat16 elsewhere
+    config.dtype = "auto"  # the dtype of the computation; auto: float32 on CPUs, bfloat16 elsewhere
     config.devices = 0  # how many of this host's devices to use; 0: all
-    config.deterministic = False  # GPU: only algorithms that repeat bit for bit, slower
-    config.jobs = ""  # a .jsonl of jobs, {"reference", "motion", "output", ...} a line
-    config.quiet = False
-    config.compilation_cache = "~/.cache/champ_jax"  # of GPU and TPU programs; empty: none
+    config.deterministic = False  # on a GPU: only algorithms that repeat bit for bit, slower
+    config.jobs = ""  # a .jsonl of jobs, {"reference", "motion", "output", ...} a line; empty: one animation
+    config.quiet = False  # prints no progress
+    config.compilation_cache = "~/.cache/champ_jax"  # a folder for GPU and TPU programs; empty: none
 
     config.distributed = distributed.defaults()  # jobs are split among processes
     return config
+
+
+def guide() -> Guide:
+    """What --help says of the fields."""
+    meanings = {
+        **attributes_of(Settings),
+        **attributes_of(Windows, "windows."),
+        "sampler": "how the noise is taken away",
+        "windows.scheme": "how a long clip is cut into windows (docs/animate.md)",
+        "windows.batch": attributes_of(Settings).get("batch", ""),
+        **comments_of(get_config),
+        **distributed.meanings(),
+    }
+    of_windows = {f"windows.{name}": rule for name, rule in windows.RULES.items()}
+    return Guide({**RULES, **of_windows, **distributed.RULES}, meanings, GROUPS)
 
 
 def select_devices(config: ml_collections.ConfigDict) -> list[jax.Device]:

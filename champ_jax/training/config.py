@@ -12,7 +12,9 @@ from ml_collections import ConfigDict
 
 from champ_jax.common import distributed
 from champ_jax.common.condition_names import CONDITIONS
+from champ_jax.common.configs import Guide
 from champ_jax.common.errors import InputError
+from champ_jax.common.field_meanings import attributes_of, comments_of
 from champ_jax.common.ranges import Choice, Integer, Items, Number, Rule, check_config, did_you_mean
 from champ_jax.data.framing import CROPS, RESIZES
 from champ_jax.models.attention import recommended_kernels
@@ -27,70 +29,76 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 def default_config() -> ConfigDict:
-    """Every field. The defaults are stage 1's, which the command runs if no config is named."""
+    """Every field, with stage 1's values, which the command runs if no config is named. --help prints the comments."""
     config = ConfigDict()
     config.stage = 1  # 0: the autoencoder; 1: single frames, no motion modules; 2: clips
-    config.trainable = "stage1"  # a name in champ_jax.training.parameters.TRAINABLE
-    config.steps = 60_000
-    config.seed = 0
-    config.init = ""  # a checkpoint directory or a work folder; '' starts from random weights
-    config.init_motion = ""  # the same, for the motion modules alone; '' takes those of `init`
-    config.conditions = CONDITIONS
-    # Sizes (ChampConfig.to_json) of a model trained from random weights; empty takes those of `init`, or Champ's.
+    config.trainable = "stage1"  # the networks that are trained (docs/training.md)
+    config.steps = 60_000  # steps of the whole run
+    config.seed = 0  # seed of all randomness
+    config.init = ""  # a checkpoint directory or a work folder to start from; empty: random weights
+    config.init_motion = ""  # the same, for the motion modules alone; empty: those of `init`
+    config.conditions = CONDITIONS  # the guidance maps that the model is given
+    # sizes (ChampConfig.to_json) of a model trained from random weights; empty takes those of `init`, or Champ's
     config.model = ConfigDict()
     config.schedule = ConfigDict(dataclasses.asdict(ScheduleConfig(betas="scaled_linear")))
 
     config.data = ConfigDict()
     config.data.path = ""  # a dataset that tools/build_dataset.py wrote, or folders of videos
     config.data.batch_size = 32  # samples of a step, over all devices
-    config.data.image_size = (768, 768)  # width, height
-    config.data.cached = False  # train on cached latents and embeddings
-    config.data.cached_embeddings = True  # False: cached latents, but the image encoder runs (because it is trained)
-    config.data.crop = "random"
-    config.data.resize = "cover"
-    config.data.area = (0.9, 1.0)
-    config.data.box_scale = (0.8, 1.2)
-    config.data.recolored = 0.0  # share of samples in other colors, reference and targets alike; needs cached=False
-    config.data.margin = 30  # stage 1: least distance of reference and target, frames
-    config.data.frames = 24  # stage 2: length of a clip ...
-    config.data.stride = 4  # ... and the distance of its frames in the video
+    config.data.image_size = (768, 768)  # width, height in pixels
+    config.data.cached = False  # trains on cached latents and embeddings
+    # false with cached latents: the image encoder runs (because it is trained)
+    config.data.cached_embeddings = True
+    config.data.crop = "random"  # how pictures are cut to size
+    config.data.resize = "cover"  # how pictures are scaled to size
+    config.data.area = (0.9, 1.0)  # crop random: least and largest share of the picture's area
+    config.data.box_scale = (0.8, 1.2)  # crop box: least and largest side as a multiple of the person's box
+    # share of samples in other colors, reference and targets alike; needs cached=false
+    config.data.recolored = 0.0
+    config.data.margin = 30  # stage 1: least distance of reference and target in frames
+    config.data.frames = 24  # stage 2: length of a clip in frames
+    config.data.stride = 4  # stage 2: distance of a clip's frames in the video
     config.data.workers = 8  # processes that read and decode; 0: threads of this one
-    config.data.read_ahead = 2  # batches
+    config.data.read_ahead = 2  # batches read ahead
 
     config.loss = ConfigDict()
-    config.loss.noise_offset = 0.05
-    config.loss.snr_gamma = 5.0  # 0: all timesteps weigh alike
-    config.loss.first_timestep = 0  # the least timestep drawn; 999 trains for samples of one step, from pure noise
-    config.loss.person_weight = 1.0  # of latents on the person, those of the background weighing 1; stages 1 and 2
-    config.loss.drop_rate = 0.1
-    config.loss.drop_per = "sample"  # or 'batch', as the published model was trained
-    config.loss.kl_weight = 1e-3  # stage 0
+    config.loss.noise_offset = 0.05  # weight of noise that is the same for all pixels of a channel
+    config.loss.snr_gamma = 5.0  # gamma of min-SNR weights; 0: all timesteps weigh alike
+    # the least timestep drawn; 999 trains for samples of one step, from pure noise
+    config.loss.first_timestep = 0
+    # weight of latents on the person, those of the background weighing 1; stages 1 and 2
+    config.loss.person_weight = 1.0
+    config.loss.drop_rate = 0.1  # probability of training without the reference, for classifier-free guidance
+    config.loss.drop_per = "sample"  # what it is drawn for; the published model was trained by batch
+    config.loss.kl_weight = 1e-3  # stage 0: weight of the divergence from a normal distribution
 
     config.optimizer = ConfigDict()
-    config.optimizer.name = "adamw"  # or 'adafactor'
-    config.optimizer.learning_rate = 1e-5
-    config.optimizer.b1 = 0.9
-    config.optimizer.b2 = 0.999
-    config.optimizer.eps = 1e-8
-    config.optimizer.weight_decay = 1e-2
-    config.optimizer.decayed = "all"  # or 'kernels': no biases, norms, embeddings
-    config.optimizer.clip_norm = 1.0  # 0: no clipping
-    config.optimizer.warmup = 1  # steps
-    config.optimizer.schedule = "constant"  # 'cosine', 'linear'
-    config.optimizer.final_fraction = 0.0  # share of the learning rate left at the end of 'cosine' and 'linear'
+    config.optimizer.name = "adamw"  # the optimizer
+    config.optimizer.learning_rate = 1e-5  # learning rate after the warm-up
+    config.optimizer.b1 = 0.9  # decay of the mean of gradients
+    config.optimizer.b2 = 0.999  # decay of the mean of their squares
+    config.optimizer.eps = 1e-8  # added to the denominator
+    config.optimizer.weight_decay = 1e-2  # weight decay, times the learning rate
+    config.optimizer.decayed = "all"  # the parameters that decay; kernels: no biases, norms, embeddings
+    config.optimizer.clip_norm = 1.0  # largest norm of the gradient; 0: no clipping
+    config.optimizer.warmup = 1  # steps of the warm-up
+    config.optimizer.schedule = "constant"  # the learning rate after the warm-up
+    # share of the learning rate left at the end of cosine and linear
+    config.optimizer.final_fraction = 0.0
     config.optimizer.accumulate = 1  # pieces a batch goes through the networks in
-    config.optimizer.unroll = "auto"  # 'unroll' or 'scan' the pieces; 'auto' unrolls on CPU
+    config.optimizer.unroll = "auto"  # how the pieces are compiled; auto unrolls on CPUs
 
     config.average = ConfigDict()
     config.average.decay = 0.0  # decay of the parameters' moving average; 0: none
 
-    config.dtype = "bfloat16"  # dtype of the computation; trained parameters are float32
-    config.frozen_dtype = "bfloat16"  # dtype of the parameters that are not trained
-    config.remat = "full"  # 'none', 'full', 'dots', 'all_dots': what the backward pass recomputes
-    config.attention = "auto"  # the kernels recommended for the platform, or 'xla'
-    config.fast_compile = False  # on CPU: half the compile time for twice the step's
+    config.dtype = "bfloat16"  # the dtype of the computation; trained parameters are float32
+    config.frozen_dtype = "bfloat16"  # the dtype of the parameters that are not trained
+    config.remat = "full"  # what the backward pass recomputes: more saves memory
+    config.attention = "auto"  # attention kernels; auto: those recommended for the platform
+    config.fast_compile = False  # on CPUs: half the compile time for twice the step's
 
-    config.print_sharding = False  # print every tensor's shape, spec and bytes a device before anything is allocated
+    # prints every tensor's shape, spec and bytes a device before anything is allocated
+    config.print_sharding = False
     config.mesh = ConfigDict()
     config.mesh.data = 0  # groups of devices that repeat the parameters; 0: as many as there are
     config.mesh.fsdp = 1  # devices that one copy of the parameters is split over
@@ -98,17 +106,17 @@ def default_config() -> ConfigDict:
     config.distributed = distributed.defaults()
 
     config.checkpoint = ConfigDict()
-    config.checkpoint.every = 2000  # steps
-    config.checkpoint.keep = 3  # newest
+    config.checkpoint.every = 2000  # steps from checkpoint to checkpoint
+    config.checkpoint.keep = 3  # how many of the newest are kept
     config.checkpoint.keep_every = 20_000  # steps whose multiples are kept for good; 0: none
 
     config.validation = ConfigDict()
-    config.validation.every = 2000  # steps; 0: never
-    config.validation.path = ""  # a dataset; '' takes the training data's
-    config.validation.samples = 4
-    config.validation.steps = 20
-    config.validation.guidance_scale = 3.5
-    config.validation.fps = 8
+    config.validation.every = 2000  # steps from validation to validation; 0: never
+    config.validation.path = ""  # a dataset; empty: the training data's
+    config.validation.samples = 4  # clips that are sampled
+    config.validation.steps = 20  # denoising steps
+    config.validation.guidance_scale = 3.5  # weight of classifier-free guidance
+    config.validation.fps = 8  # frames per second of the videos
 
     config.nonfinite = ConfigDict()
     config.nonfinite.in_row = 10  # steps skipped one after the other that stop the run
@@ -116,6 +124,27 @@ def default_config() -> ConfigDict:
 
     config.log_every = 10  # steps between progress lines where there is no terminal
     return config
+
+
+GROUPS = {
+    "The run": ("stage", "trainable", "steps", "seed", "init", "init_motion", "conditions", "log_every", "nonfinite."),
+    "Data": ("data.",),
+    "Loss": ("loss.",),
+    "Noise schedule": ("schedule.",),
+    "Optimizer": ("optimizer.", "average."),
+    "Computation": ("dtype", "frozen_dtype", "remat", "attention", "fast_compile"),
+    "Devices": ("mesh.", "print_sharding"),
+    "Checkpoints": ("checkpoint.",),
+    "Validation": ("validation.",),
+    "Several processes": ("distributed.",),
+}
+"""{heading in --help: its fields}."""
+
+
+def guide() -> Guide:
+    """What --help says of the fields."""
+    meanings = comments_of(default_config) | attributes_of(ScheduleConfig, "schedule.") | distributed.meanings()
+    return Guide(RULES, meanings, GROUPS)
 
 
 # What each number and name may be. The sizes of `model` are the networks' own to check.

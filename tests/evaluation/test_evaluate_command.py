@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from skimage.metrics import structural_similarity
 
 from champ_jax.common import cli
+from champ_jax.common.configs import load_config
 from champ_jax.common.errors import InputError
 from champ_jax.common.pictures import list_images, read_image, write_image
 from champ_jax.common.ranges import numbers_without_rule
@@ -225,7 +226,7 @@ def test_every_number_has_a_range():
 def test_resolved_configs_are_the_golden_ones():
     """A change of a default shows in review; if it is meant, write the new values into the file."""
     names = ["evaluate", *(f"tables/table{number}" for number in (1, 2, 3, 4))]
-    configs = {name: cli.load_config(str(ROOT / "configs" / f"{name}.py"), get_config).to_dict() for name in names}
+    configs = {name: load_config(str(ROOT / "configs" / f"{name}.py"), get_config).to_dict() for name in names}
     golden = json.loads((Path(__file__).parent / "golden_configs.json").read_text())
     assert json.loads(json.dumps(configs)) == golden
 
@@ -233,10 +234,10 @@ def test_resolved_configs_are_the_golden_ones():
 def test_the_papers_tables_are_measured_in_their_columns():
     """Each table's config asks for exactly the columns that are printed next to it."""
     for number, name in ((1, "tiktok"), (2, "unseen"), (3, "guidance"), (4, "attention")):
-        config = cli.load_config(str(ROOT / "configs" / "tables" / f"table{number}.py"), get_config)
+        config = load_config(str(ROOT / "configs" / "tables" / f"table{number}.py"), get_config)
         table = published_tables.TABLES[config.published]
         assert config.published == name
         assert metric_names(config.metrics, ()) == metric_names(table.columns, ())
         assert config.protocol == "tiktok"
-    default = cli.load_config(str(ROOT / "configs" / "evaluate.py"), get_config)
+    default = load_config(str(ROOT / "configs" / "evaluate.py"), get_config)
     assert default == get_config()

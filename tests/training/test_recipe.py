@@ -6,7 +6,7 @@ from runpy import run_path
 
 import pytest
 
-from champ_jax.common.cli import parse_config
+from champ_jax.common.configs import parse_config
 from champ_jax.common.errors import InputError
 from champ_jax.models.champ import ChampConfig
 from champ_jax.training.config import check, default_config
