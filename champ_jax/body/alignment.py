@@ -88,7 +88,8 @@ def align(
     Returns:
       A motion in the reference's space with the driver's poses, frame rate, validity and key points. These stay as the
       driver's picture has them: only where face and hands lie relative to the driver's own body points counts when
-      a skeleton is drawn.
+      a skeleton is drawn. The path of a camera that turned is kept, its focal lengths in the new picture's scale; where
+      the motion is seen from another side, or stays at one place, it means nothing and is left out.
 
     Raises:
       InputError: bodies and motions of different spaces, an unknown option, an anchor that is not a valid frame, or a
@@ -109,6 +110,10 @@ def align(
     else:
         size, focal = picture.image_size, np.repeat(picture.focal, len(driver))
     aligned = dataclasses.replace(driver, betas=reference.betas, body=reference.body, focal=focal, image_size=size)
+    if options.camera == "reference_parity" or options.turn or options.tilt:
+        aligned = dataclasses.replace(aligned, camera_rotations=None, camera_focal=None)
+    elif driver.camera_focal is not None:
+        aligned = dataclasses.replace(aligned, camera_focal=driver.camera_focal * (focal / driver.focal))
     rest = rest_pelvis(reference_body, reference.betas)
     place = picture.translation[0] + rest
     if options.camera == "reference_parity":

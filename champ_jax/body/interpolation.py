@@ -16,7 +16,8 @@ def fill_gaps(motion: Motion, longest: int) -> tuple[Motion, list[str]]:
     """Fills runs of invalid frames of at most `longest` frames between valid ones.
 
     Rotations go the shortest way at constant speed, positions and focal lengths in a straight line; a key point gets
-    the lower of the two scores. Longer gaps, and those at the start and the end, stay invalid.
+    the lower of the two scores. Longer gaps, and those at the start and the end, stay invalid. The camera's path is
+    known in all frames and stays as it is.
 
     Returns:
       The motion, and a line for each gap: filled or left.
@@ -58,7 +59,18 @@ def resample(motion: Motion, fps: float) -> Motion:
     sampled = _sample(motion, times)
     below = np.floor(times + 1e-6).astype(int)
     above = np.minimum(np.ceil(times - 1e-6).astype(int), len(motion) - 1)
-    return dataclasses.replace(sampled, valid=motion.valid[below] & motion.valid[above], fps=float(fps))
+    valid = motion.valid[below] & motion.valid[above]
+    if motion.camera_rotations is None or motion.camera_focal is None:
+        return dataclasses.replace(sampled, valid=valid, fps=float(fps))
+    numbers = np.arange(len(motion))
+    camera = interpolate_rotations(numbers, motion.camera_rotations[:, None], times.clip(0, numbers[-1]))
+    return dataclasses.replace(
+        sampled,
+        valid=valid,
+        fps=float(fps),
+        camera_rotations=camera[:, 0],
+        camera_focal=np.interp(times, numbers, motion.camera_focal).astype(np.float32),
+    )
 
 
 def _sample(motion: Motion, times: np.ndarray) -> Motion:
@@ -81,7 +93,7 @@ def _sample(motion: Motion, times: np.ndarray) -> Motion:
         keypoints[..., 2] = np.where(span[:, None] > 0, np.minimum(scores[left], scores[right]), scores[left])
     return dataclasses.replace(
         motion,
-        rotations=_interpolate_rotations(known, motion.rotations[known], times),
+        rotations=interpolate_rotations(known, motion.rotations[known], times),
         translation=line(motion.translation),
         focal=line(motion.focal),
         valid=np.ones(len(times), bool),
@@ -89,10 +101,14 @@ def _sample(motion: Motion, times: np.ndarray) -> Motion:
     )
 
 
-def _interpolate_rotations(known: np.ndarray, rotations: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Rotations (n, J, 3, 3) of the frames `known`, at `times` between them, on shortest paths of constant speed."""
+def interpolate_rotations(known: np.ndarray, rotations: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Rotations (n, J, 3, 3) at the times `known` (n,), at `times` between them, on shortest paths of constant speed.
+
+    Returns:
+      (T, J, 3, 3) float32.
+    """
     if len(known) == 1:
-        return np.repeat(rotations, len(times), axis=0)
+        return np.repeat(rotations, len(times), axis=0).astype(np.float32)
     joints = [Slerp(known, Rotation.from_matrix(joint))(times).as_matrix() for joint in np.swapaxes(rotations, 0, 1)]
     return np.stack(joints, axis=1).astype(np.float32)
 

@@ -23,7 +23,14 @@ def mirror(motion: Motion) -> Motion:
     if motion.keypoints is not None:
         keypoints = motion.keypoints[:, mirrored_keypoints()]
         keypoints[..., 0] = motion.image_size[0] - keypoints[..., 0]
-    return dataclasses.replace(motion, rotations=rotations, translation=motion.translation * flip, keypoints=keypoints)
+    camera = None if motion.camera_rotations is None else motion.camera_rotations * flip[:, None] * flip
+    return dataclasses.replace(
+        motion,
+        rotations=rotations,
+        translation=motion.translation * flip,
+        keypoints=keypoints,
+        camera_rotations=camera,
+    )
 
 
 def mirrored_keypoints() -> np.ndarray:

@@ -32,6 +32,8 @@ FIELDS = {
     "valid": Field(("frames",), bool, Number(minimum=0, maximum=1)),
     "body": Field((), str, reshape=True),
     "keypoints": Field(("frames", NUM_KEYPOINTS, 3), np.float32, METERS, optional=True),
+    "camera_rotations": Field(("frames", 3, 3), np.float32, optional=True),
+    "camera_focal": Field(("frames",), np.float32, FOCAL, optional=True),
 }
 """What motion.npz holds."""
 
@@ -58,6 +60,12 @@ class Motion:
       keypoints: (T, 134, 3) whole-body points x, y, score in px of the picture they were found in (body 0-17 in
         OpenPose's order, feet 18-23, face 24-91, hands 92-112 and 113-133), or None. After an alignment that is still
         the driver's picture: what counts is where face and hands lie relative to the body points.
+      camera_rotations: (T, 3, 3) where the video's camera turned, or None: a world-to-camera rotation for each frame,
+        valid or not. The world is the frame that `rotations` and `translation` are in (the first frame's camera, for a
+        fitted video), and the camera stays in its origin: a point x of the world is at `camera_rotations[t] @ x` before
+        frame t's camera. `body.camera_path.through_camera` gives the motion as that camera saw it; whatever else draws
+        a motion does so in the world's camera.
+      camera_focal: (T,) px, the focal lengths of that camera; None where `camera_rotations` is.
     """
 
     rotations: np.ndarray
@@ -69,6 +77,8 @@ class Motion:
     valid: np.ndarray
     body: str
     keypoints: np.ndarray | None = None
+    camera_rotations: np.ndarray | None = None
+    camera_focal: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rotations)
@@ -79,15 +89,19 @@ class Motion:
         Every k-th frame comes at a k-th of the frame rate, so the motion keeps its speed.
         """
         step = frames.step if isinstance(frames, slice) else None
-        keypoints = None if self.keypoints is None else self.keypoints[frames]
+        optional = {
+            name: None if value is None else value[frames]
+            for name in ("keypoints", "camera_rotations", "camera_focal")
+            for value in [getattr(self, name)]
+        }
         return dataclasses.replace(
             self,
             rotations=self.rotations[frames],
             translation=self.translation[frames],
             focal=self.focal[frames],
             valid=self.valid[frames],
-            keypoints=keypoints,
             fps=self.fps / abs(step or 1),
+            **optional,
         )
 
     @classmethod
@@ -103,6 +117,8 @@ class Motion:
         valid: ArrayLike | None = None,
         keypoints: ArrayLike | None = None,
         source: str = "motion",
+        camera_rotations: ArrayLike | None = None,
+        camera_focal: ArrayLike | None = None,
     ) -> "Motion":
         """A validated motion from anything array-like; one focal length serves all frames, `valid` defaults to all.
 
@@ -121,6 +137,8 @@ class Motion:
             "valid": np.ones(frames, bool) if valid is None else valid,
             "body": body,
             "keypoints": keypoints,
+            "camera_rotations": camera_rotations,
+            "camera_focal": camera_focal,
         }
         return cls._checked(source, fields)
 
@@ -168,7 +186,7 @@ class Motion:
 
         Raises:
           InputError: the first thing wrong: zero frames, a shape, a number that is not finite, a matrix that is no
-            rotation (with its distance), an unknown body; the first bad frame is named.
+            rotation (with its distance), an unknown body, half of a camera path; the first bad frame is named.
         """
         read_fields(source, vars(self), FIELDS)
         self._check_values(source)
@@ -188,6 +206,39 @@ class Motion:
                 f"{error[frame, joint]:.3g} away from one (largest entry of |R^T R - 1|, "
                 f"2 for a reflection); allowed is {ROTATION_TOLERANCE:g}"
             )
+        check_camera_path(source, self.camera_rotations, self.camera_focal, "camera_focal")
+
+
+def check_camera_path(source: str, rotations: np.ndarray | None, focal: np.ndarray | None, focal_name: str) -> None:
+    """Checks the path of a camera in all frames, also those that show nobody.
+
+    Args:
+      source: begins the message of an error.
+      rotations: (T, 3, 3), or None for a camera that stands still.
+      focal: (T,) px.
+      focal_name: the field that `focal` is from.
+
+    Raises:
+      InputError: one of the two is missing, a matrix is no rotation, or a focal length cannot be; the frame is named.
+    """
+    if rotations is None:
+        if focal is not None and focal_name == "camera_focal":
+            raise InputError(f"{source}: has camera_focal without camera_rotations; they go together")
+        return
+    if focal is None:
+        raise InputError(f"{source}: has camera_rotations without {focal_name}; they go together")
+    with np.errstate(all="ignore"):
+        error = rotation_error(np.asarray(rotations, np.float64))
+        turned = error < ROTATION_TOLERANCE
+        possible = np.isfinite(focal) & (focal > 0)
+    if not turned.all():
+        frame = int(np.argmin(turned))
+        raise InputError(
+            f"{source}: frame {frame}: camera_rotations is not a rotation, it is {error[frame]:.3g} away from one"
+        )
+    if not possible.all():
+        frame = int(np.argmin(possible))
+        raise InputError(f"{source}: frame {frame}: {focal_name} is {focal[frame]:g}, expected {FOCAL}")
 
 
 def require_same_space(motion: Motion, body: BodyModel) -> None:

@@ -34,6 +34,8 @@ def motion() -> dict[str, Any]:
         "valid": np.ones(FRAMES, bool),
         "body": np.array("open"),
         "keypoints": np.ones((FRAMES, 134, 3), np.float32),
+        "camera_rotations": np.tile(np.eye(3, dtype=np.float32), (FRAMES, 1, 1)),
+        "camera_focal": np.full(FRAMES, 500.0, np.float32),
     }
 
 

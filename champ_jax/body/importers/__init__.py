@@ -102,6 +102,8 @@ def _adjusted(motion: Motion, image_size: tuple[int, int] | None, focal: float |
         changes["image_size"] = np.array(image_size, np.int32)
     if focal is not None:
         changes["focal"] = np.full(len(motion), focal, np.float32)
+        if motion.camera_focal is not None:
+            changes["camera_focal"] = (motion.camera_focal * (focal / motion.focal)).astype(np.float32)
     if fps is not None:
         changes["fps"] = fps
     return dataclasses.replace(motion, **changes)
