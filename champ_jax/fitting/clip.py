@@ -140,6 +140,7 @@ class Clip:
         progress: Callable[[str], None],
     ) -> None:
         pieces = _Pieces(self.model, self.observed, weights, first, last, free)
+        ahead = np.asarray(self.observed.camera)[first:last, 2]
         state = jax.tree.map(lambda array: array[first:last], self.state)
         border, damping = np.array(self.border, np.float64), 1e-3
         cost = pieces.cost(state, border)
@@ -149,7 +150,7 @@ class Clip:
                 wanted = changed[FOCAL] - border[FOCAL]
                 changed[FOCAL] = np.clip(changed[FOCAL], *self.focal_range)
                 tried = _zoomed(state, tried, wanted, changed[FOCAL] - border[FOCAL])
-                good = np.isfinite(tried.vector).all() and (tried.vector[:, TRANSLATION][:, 2] > _NEAREST).all()
+                good = np.isfinite(tried.vector).all() and (_depths(ahead, tried) > _NEAREST).all()
                 new = pieces.cost(tried, changed) if good and np.isfinite(changed).all() else np.inf
                 if new < cost:
                     break
@@ -229,6 +230,11 @@ class _Pieces:
             parts.append(tried)
         joined = jax.tree.map(lambda *arrays: np.concatenate(arrays)[: self.frames], *parts[::-1])
         return joined, border + np.asarray(change, np.float64)
+
+
+def _depths(ahead: np.ndarray, state: State) -> np.ndarray:
+    """(T,) how far before each frame's camera, which looks along `ahead` (T, 3), the body is, meters."""
+    return np.sum(ahead * np.asarray(state.vector)[:, TRANSLATION], axis=1)
 
 
 def _zoomed(before: State, after: State, wanted: float, taken: float) -> State:

@@ -6,18 +6,24 @@ _DEPTH_SHARE = 0.4  # along the camera's axis a monocular fit shakes more than a
 _NEAR = 0.08  # meters above the ground at which a slow foot counts for half
 
 
-def planted_feet(feet: np.ndarray, fps: float, speed: float, valid: np.ndarray) -> np.ndarray:
+def planted_feet(
+    feet: np.ndarray, fps: float, speed: float, valid: np.ndarray, camera: np.ndarray | None = None
+) -> np.ndarray:
     """(T, 6) how likely each point of the feet stays where it is until the next frame, 0..1.
 
     Args:
-      feet: (T, 6, 3) meters, camera space.
+      feet: (T, 6, 3) meters, in the world.
       fps: frames per second.
       speed: m/s at which a point counts for a quarter.
       valid: (T,) frames in which the person is seen.
+      camera: (T, 3, 3) world-to-camera rotations; by default the world is the camera's frame.
     """
     if len(feet) < 2:
         return np.zeros(feet.shape[:2], np.float32)
-    velocity = np.diff(feet, axis=0) * fps * [1, 1, _DEPTH_SHARE]
+    velocity = np.diff(feet, axis=0) * fps
+    if camera is not None:
+        velocity = np.einsum("tab,tkb->tka", camera[1:], velocity)
+    velocity = velocity * [1, 1, _DEPTH_SHARE]
     velocity = _smooth(velocity)
     square = np.sum(velocity**2, axis=-1) / speed**2
     weight = 1 / (1 + square) ** 2 * (valid[1:] & valid[:-1])[:, None]

@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from champ_jax.body.motion import Motion
+from champ_jax.body.camera_path import turn_frames
+from champ_jax.body.measurements import rest_pelvis
+from champ_jax.body.motion import NUM_BETAS, Motion
 from champ_jax.body.smpl import BodyModel
 from champ_jax.common.arrays import open_npz
 from champ_jax.common.errors import InputError
@@ -31,6 +33,7 @@ from champ_jax.fitting.objective import (
     Observed,
     State,
     Weights,
+    before_camera,
     up_direction,
 )
 from champ_jax.fitting.points import (
@@ -92,7 +95,7 @@ class Fit:
         given in meters; 0 where there are none.
       planted: (T, 6) how much each point of the feet stays until the next frame, 0..1.
       focal: px, of the first frame.
-      joints: (T, 24, 3) meters, in the camera's frame.
+      joints: (T, 24, 3) meters, in the motion's frame.
     """
 
     motion: Motion
@@ -115,6 +118,7 @@ class Evidence:
       fps: frames per second.
       size: how large the person is, in the points' unit.
       predicted: the poses that a network saw, if one did.
+      camera: (T, 3, 3) the world-to-camera rotations of a camera that turned; None where it stood still.
     """
 
     points: np.ndarray
@@ -125,6 +129,7 @@ class Evidence:
     fps: float
     size: float
     predicted: PredictedPoses | None = None
+    camera: np.ndarray | None = None
 
 
 def fit_keypoints(
@@ -138,7 +143,8 @@ def fit_keypoints(
     """Fits a body's shape and motion to key points, the whole clip at once.
 
     Args:
-      keypoints: with `focal`, which is then kept, or without, and then it is estimated.
+      keypoints: with `focal`, which is then kept, or without, and then it is estimated. With `camera_rotations` the
+        points are seen through each frame's camera, and the motion is in the world: the first frame's camera.
       body: the body.
       store: a file where every stage's result is kept, from which an interrupted fit of the same points goes on.
       predict: gives the poses that a network saw, for a camera of these focal lengths (T,) px; see `fitting/predicted`.
@@ -170,12 +176,31 @@ def fit_keypoints(
         focal_range=focal_range,
         fps=keypoints.fps,
         size=apparent_size(points, score),
-        predicted=None if predict is None else predict(np.asarray(focal)),
+        predicted=None if predict is None else _in_world(predict(np.asarray(focal)), keypoints.camera_rotations, body),
+        camera=keypoints.camera_rotations,
     )
     clip = solve(evidence, point_model(body, padded(places, feet_of(body))), settings, report, store)
     focal = np.asarray(evidence.focal) * np.exp(clip.border[FOCAL])
     motion = _motion(clip, keypoints, body, focal, keypoints.keypoints)
+    if keypoints.camera_rotations is not None:
+        motion = dataclasses.replace(
+            motion,
+            focal=np.full_like(motion.focal, motion.focal[0]),
+            camera_rotations=keypoints.camera_rotations,
+            camera_focal=motion.focal,
+        )
     return _fit(clip, evidence, motion)
+
+
+def _in_world(predicted: PredictedPoses, camera: np.ndarray | None, body: BodyModel) -> PredictedPoses:
+    """What a network saw in each frame's camera, in the world."""
+    if camera is None:
+        return predicted
+    shape = np.zeros(NUM_BETAS) if predicted.betas is None else predicted.betas
+    back = camera.transpose(0, 2, 1)
+    rotations, translation = turn_frames(back, predicted.rotations, predicted.translation, rest_pelvis(body, shape))
+    # What is no plausible place before its own camera might become one in the world.
+    return dataclasses.replace(predicted, rotations=rotations, translation=translation, known=predicted.usable())
 
 
 def fit_joints(
@@ -249,6 +274,7 @@ def solve(
         points=evidence.points.astype(np.float32),
         precision=(evidence.score / (_ROUGH * evidence.size) ** 2).astype(np.float32),
         focal=np.asarray(evidence.focal, np.float32),
+        camera=_cameras(evidence),
         planted=np.zeros((frames, NUM_FEET), np.float32),
         standing=np.zeros((frames, NUM_FEET), np.float32),
         known=np.ones(frames, np.float32),
@@ -286,6 +312,13 @@ def solve(
             _Kept(stage + 1, clip.state, clip.border, np.array(weights.border), np.array(weights.border_precision)),
         )
     return clip
+
+
+def _cameras(evidence: Evidence) -> np.ndarray:
+    """(T, 3, 3) float32; the identity for a camera that stood still."""
+    if evidence.camera is None:
+        return np.tile(np.eye(3, dtype=np.float32), (len(evidence.points), 1, 1))
+    return np.asarray(evidence.camera, np.float32)
 
 
 def apparent_size(points: np.ndarray, score: np.ndarray) -> float:
@@ -351,12 +384,13 @@ def posed_frames(model: PointModel, state: State, betas: np.ndarray) -> tuple[np
 
 
 def _projected(clip: Clip) -> tuple[np.ndarray, np.ndarray]:
-    """Points (T, K, 3) in camera space, and as `Evidence.points` has them."""
+    """Points (T, K, 3) in the world, and as `Evidence.points` has them."""
     points, _ = posed_frames(clip.model, clip.state, clip.border[BETAS])
     focal = np.asarray(clip.observed.focal)[:, None, None] * np.exp(clip.border[FOCAL])
-    flat = focal * points[..., :2] / np.maximum(points[..., 2:], 0.1)
+    seen = np.asarray(before_camera(clip.observed.camera, points))
+    flat = focal * seen[..., :2] / np.maximum(seen[..., 2:], 0.1)
     flat = np.concatenate([flat, np.zeros_like(flat[..., :1])], axis=-1)
-    return points, np.where(focal == 0, points, flat)
+    return points, np.where(focal == 0, seen, flat)
 
 
 def _sharpen(clip: Clip, evidence: Evidence) -> None:
@@ -381,7 +415,7 @@ def _plant(clip: Clip, weights: Weights, evidence: Evidence, speed: float, first
     """Sets which feet are planted, from the state; the first time it finds the ground and settles shape and focal."""
     points, _ = _projected(clip)
     feet = points[:, -NUM_FEET:]
-    planted = planted_feet(feet, evidence.fps, speed, evidence.valid)
+    planted = planted_feet(feet, evidence.fps, speed, evidence.valid, evidence.camera)
     up = np.asarray(up_direction(jnp.asarray(clip.border[TILT], jnp.float32)))
     if first:
         expected, precision = np.array(weights.border), np.array(weights.border_precision)
@@ -438,7 +472,8 @@ class _Kept:
 def _digest(evidence: Evidence, model: PointModel, settings: FitSettings) -> str:
     """What a stored fit must have been made of to be gone on with."""
     whole = hashlib.blake2b(digest_size=16)
-    leaves = [*jax.tree.leaves(model), *(value for value in vars(evidence).values() if value is not evidence.predicted)]
+    given = dataclasses.replace(evidence, predicted=None)
+    leaves = [*jax.tree.leaves(model), *(value for value in vars(given).values() if value is not None)]
     if evidence.predicted is not None:
         leaves += [evidence.predicted.starts(), evidence.predicted.roots(), *evidence.predicted.shape()]
     leaves += [settings.ground, settings.shape_growth, 0 if settings.prior is None else settings.prior.mean]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from champ_jax.body.fields import FOCAL, FPS, SIDE, Field, read_fields, to_array
-from champ_jax.body.motion import NUM_KEYPOINTS
+from champ_jax.body.motion import NUM_KEYPOINTS, check_camera_path
 from champ_jax.common.errors import InputError
 from champ_jax.common.files import atomic_path
 from champ_jax.common.pickles import read_arrays
@@ -27,6 +27,7 @@ FIELDS = {
     "fps": Field((), np.float64, FPS, reshape=True),
     "focal": Field(("frames",), np.float32, FOCAL, optional=True),
     "valid": Field(("frames",), bool, Number(minimum=0, maximum=1)),
+    "camera_rotations": Field(("frames", 3, 3), np.float32, optional=True),
 }
 """What keypoints.npz holds."""
 
@@ -43,6 +44,8 @@ class Keypoints:
       fps: frames per second.
       valid: (T,) bool; False where the person was not found. The points of such a frame are 0.
       focal: (T,) focal length in px, or None where it is not known. The principal point is the picture's center.
+      camera_rotations: (T, 3, 3) where the camera turned, or None: each frame's world-to-camera rotation, the world
+        being the first frame's camera. All frames have one, valid or not, and a `focal`, too.
     """
 
     keypoints: np.ndarray
@@ -50,6 +53,7 @@ class Keypoints:
     fps: float
     valid: np.ndarray
     focal: np.ndarray | None = None
+    camera_rotations: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -65,6 +69,7 @@ class Keypoints:
             keypoints=self.keypoints[frames],
             valid=self.valid[frames],
             focal=None if self.focal is None else self.focal[frames],
+            camera_rotations=None if self.camera_rotations is None else self.camera_rotations[frames],
             fps=self.fps / abs(step or 1),
         )
 
@@ -77,6 +82,7 @@ class Keypoints:
         valid: ArrayLike | None = None,
         focal: ArrayLike | None = None,
         source: str = "key points",
+        camera_rotations: ArrayLike | None = None,
     ) -> "Keypoints":
         """Validated key points from anything array-like.
 
@@ -88,6 +94,7 @@ class Keypoints:
           valid: (T,); by default a frame is valid where it has a body point (0-17) of a score above 0.
           focal: px, (T,) or one number for all frames.
           source: begins the message of an error.
+          camera_rotations: (T, 3, 3).
 
         Raises:
           InputError: as `validate`.
@@ -102,6 +109,7 @@ class Keypoints:
             "fps": fps,
             "valid": valid,
             "focal": focal,
+            "camera_rotations": camera_rotations,
         }
         return cls._checked(source, fields)
 
@@ -168,3 +176,4 @@ class Keypoints:
                 f"{source}: frame {frame}: the score of key point {point} is {self.keypoints[frame, point, 2]:g}, "
                 "expected 0 (not seen) or more"
             )
+        check_camera_path(source, self.camera_rotations, self.focal, "focal")

@@ -60,6 +60,7 @@ class Observed:
       points: (T, K, 3): px from the picture's center and 0, or meters in the camera's frame.
       precision: (T, K) 1/sigma^2 of each point, in the same unit; 0: not seen.
       focal: (T,) px, before the border's factor; 0: the points are in meters.
+      camera: (T, 3, 3) each frame's world-to-camera rotation; the state is in the world.
       planted: (T, 6) how much each point of the feet stays until the next frame, 0..1.
       standing: (T, 6) how much each point of the feet is on the ground, 0..1.
       known: (T,) 1 for frames of the clip, 0 for padding.
@@ -70,6 +71,7 @@ class Observed:
     points: AnyArray
     precision: AnyArray
     focal: AnyArray
+    camera: AnyArray
     planted: AnyArray
     standing: AnyArray
     known: AnyArray
@@ -140,13 +142,19 @@ def _up_derivative(tilt: jax.Array) -> jax.Array:
     return (-skew(up) @ left_jacobian(vector))[:, jnp.array([0, 2])]
 
 
+def before_camera(camera: AnyArray, points: AnyArray) -> jax.Array:
+    """(T, K, 3) of the world, in each frame's camera."""
+    return jnp.einsum("tab,tkb->tka", camera, points, precision="highest")
+
+
 def _residuals(observed: Observed, posed: Posed, border: jax.Array) -> jax.Array:
     """(T, K, 3) observed points missed by, in their unit."""
     spatial = observed.focal[:, None, None] == 0
     focal = observed.focal[:, None, None] * jnp.exp(border[FOCAL])
-    depth = jnp.maximum(posed.points[..., 2:], _NEAREST)
-    flat = jnp.concatenate([focal * posed.points[..., :2] / depth, jnp.zeros_like(depth)], axis=-1)
-    return jnp.where(spatial, posed.points, flat) - observed.points
+    points = before_camera(observed.camera, posed.points)
+    depth = jnp.maximum(points[..., 2:], _NEAREST)
+    flat = jnp.concatenate([focal * points[..., :2] / depth, jnp.zeros_like(depth)], axis=-1)
+    return jnp.where(spatial, points, flat) - observed.points
 
 
 def _pose_differences(state: State, border: jax.Array, weights: Weights) -> jax.Array:
@@ -261,11 +269,13 @@ def frame_terms(
     root_weight = jnp.sqrt(observed.precision / (1 + square / _ROBUST))
     spatial = (observed.focal == 0)[:, None, None, None]
     focal = (observed.focal * jnp.exp(border[FOCAL]))[:, None, None]
-    depth = jnp.maximum(posed.points[..., 2:], _NEAREST)
-    ahead = (posed.points[..., 2:] > _NEAREST).astype(depth.dtype)
-    slope = posed.points[..., :2] / depth
+    points = before_camera(observed.camera, posed.points)
+    depth = jnp.maximum(points[..., 2:], _NEAREST)
+    ahead = (points[..., 2:] > _NEAREST).astype(depth.dtype)
+    slope = points[..., :2] / depth
 
     def project(jacobian: jax.Array) -> jax.Array:
+        jacobian = jnp.einsum("tab,tkbx->tkax", observed.camera, jacobian)
         inward = slope[..., None] * ahead[..., None] * jacobian[..., 2:, :]
         flat = (focal / depth)[..., None] * (jacobian[..., :2, :] - inward)
         flat = jnp.concatenate([flat, jnp.zeros_like(flat[..., :1, :])], axis=-2)

@@ -111,7 +111,10 @@ def _keypoints(path: str | os.PathLike, data: Mapping[str, Any], options: Source
             points = to_whole_body(points.astype(np.float64), str(path))
         if count != points.shape[1]:
             notes.append(f"{path}: {count} points a frame were brought to the 134")
-    return Keypoints.create(points, source=str(path), **common)
+    camera = data.get("camera_rotations")
+    if camera is not None and (options.focal is not None or options.estimate_focal):
+        raise InputError(f"--focal: {path} has the path of a camera, which goes with the focal lengths beside it")
+    return Keypoints.create(points, source=str(path), camera_rotations=camera, **common)
 
 
 def _joints(path: str | os.PathLike, data: Mapping[str, Any], options: SourceOptions, notes: list[str]) -> Joints3D:

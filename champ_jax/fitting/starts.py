@@ -52,7 +52,8 @@ def settle(
         change = jnp.where(jnp.isfinite(change), change, 0)
         tried = moved(state, change)
         better = frame_costs(model, seen, tried, border, weights) < terms.cost
-        better &= tried.vector[:, TRANSLATION.stop - 1] > _NEAREST / 2
+        ahead = jnp.sum(observed.camera[:, 2] * tried.vector[:, TRANSLATION], axis=1)
+        better &= ahead > _NEAREST / 2
         state = State(
             jnp.where(better[:, None], tried.vector, state.vector),
             jnp.where(better[:, None, None], tried.root, state.root),
@@ -67,7 +68,9 @@ def settle(
 
 def place(points: np.ndarray, observed: Observed) -> np.ndarray:
     """Translations (N, 3) that bring posed points (N, K, 3) onto what was observed, by linear least squares."""
-    points, seen = np.asarray(points, np.float64), np.asarray(observed.points, np.float64)
+    camera = np.asarray(observed.camera, np.float64)
+    points = np.einsum("nab,nkb->nka", camera, np.asarray(points, np.float64))
+    seen = np.asarray(observed.points, np.float64)
     weight = np.sqrt(np.asarray(observed.precision, np.float64))
     focal = np.asarray(observed.focal, np.float64)
     result = np.zeros((len(points), 3))
@@ -93,7 +96,7 @@ def place(points: np.ndarray, observed: Observed) -> np.ndarray:
             depth = max(f * 1.2 / extent, _NEAREST)
             found = np.array([np.median(u[w > 0]) * depth / f, np.median(v[w > 0]) * depth / f, depth])
         result[index] = found
-    return result
+    return np.einsum("nba,nb->na", camera, result)
 
 
 def start(

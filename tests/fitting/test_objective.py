@@ -55,6 +55,7 @@ def problem():
     precision[3] *= 1e4
     observed = Observed(
         *(jnp.asarray(value, jnp.float32) for value in (points, precision, focal)),
+        camera=rotation(jnp.asarray(rng.normal(0, 0.3, (total, 3)), jnp.float32)),
         planted=jnp.asarray(rng.uniform(0, 1, (total, 6)), jnp.float32),
         standing=jnp.asarray(rng.uniform(0, 1, (total, 6)), jnp.float32),
         known=jnp.asarray(known, jnp.float32),
