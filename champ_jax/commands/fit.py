@@ -15,7 +15,7 @@ import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +48,18 @@ from champ_jax.fitting.steps import find_shots, fit_points
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """One shot: its points, its number of the first frame, and where its results go."""
+    """One shot: its points, the numbers of the video's frames that they are of, and where its results go."""
 
     points: Keypoints | Joints3D
-    first: int
+    frames: np.ndarray
     motion: Path
     overlay: Path
     chart: Path
     keypoints: Path
+
+
+_Found = tuple[np.ndarray, Keypoints | Joints3D]
+"""The numbers of a shot's frames, and its points."""
 
 
 def parser() -> Parser:
@@ -116,10 +120,10 @@ def main(argv: Sequence[str]) -> None:
     with hold(options.output):
         if from_points:
             points, notes = read_points(options.input, _source_options(options, focal))
-            found: list[tuple[int, Keypoints | Joints3D]] = [(0, points)]
+            found: list[_Found] = [(np.arange(len(points)), points)]
         else:
             shots, notes = find_shots(options.input, people, options.fps, focal, progress)
-            found = [(shot.first, shot.keypoints) for shot in shots]
+            found = [(shot.frames, shot.keypoints) for shot in shots]
         print("".join(f"{note}\n" for note in notes), end="", flush=True)
         if options.edit is not None:
             found = [_edited(options.edit, found)]
@@ -129,7 +133,7 @@ def main(argv: Sequence[str]) -> None:
             store = part.motion.with_name(f".{part.motion.name}.fitting")
             poses = None
             if hmr2 is not None and isinstance(part.points, Keypoints):
-                pictures = _frames_from(Frames(options.input, options.fps), part.first)
+                pictures = map(np.asarray, Frames(options.input, options.fps).at(part.frames))
                 seen = predict(hmr2, pictures, part.points, progress)
                 poses = functools.partial(seen.in_picture, space=body.space)
             fit = fit_points(part.points, body, settings, progress, store, poses)
@@ -167,7 +171,7 @@ def _focal(text: str | None) -> float | str | None:
     return value
 
 
-def _edited(path: Path, found: Sequence[tuple[int, Keypoints | Joints3D]]) -> tuple[int, Keypoints]:
+def _edited(path: Path, found: Sequence[_Found]) -> _Found:
     if len(found) != 1 or not isinstance(found[0][1], Keypoints):
         raise InputError(f"--edit={path}: is for key points of one shot")
     points, count = apply_edits(found[0][1], path)
@@ -175,21 +179,21 @@ def _edited(path: Path, found: Sequence[tuple[int, Keypoints | Joints3D]]) -> tu
     return found[0][0], points
 
 
-def _parts(output: Path, found: Sequence[tuple[int, Any]]) -> list[_Part]:
+def _parts(output: Path, found: Sequence[tuple[Any, Any]]) -> list[_Part]:
     """Where each shot's results go: beside the output, numbered where there are several."""
     parts = []
-    for number, (first, points) in enumerate(found, 1):
+    for number, (frames, points) in enumerate(found, 1):
         stem = output.stem if len(found) == 1 else f"{output.stem}_{number}"
         ends = (output.suffix, "_overlay.mp4", "_fit.png", "_keypoints.npz")
         motion, over, drawn, keypoints = (output.with_name(f"{stem}{end}") for end in ends)
-        parts.append(_Part(points, first, motion, over, drawn, keypoints))
+        parts.append(_Part(points, frames, motion, over, drawn, keypoints))
     return parts
 
 
 def _claim(options, inputs: Sequence[Path], from_points: bool, shots: int) -> None:
     """Checks that everything may be written, before the work and again when the number of shots is known."""
     wanted = []
-    for part in _parts(options.output, [(0, None)] * shots):
+    for part in _parts(options.output, [(None, None)] * shots):
         wanted.append(Output("--output", part.motion, NPZ))
         if not options.no_pictures:
             wanted.append(Output("--output", part.chart, PNG))
@@ -204,17 +208,11 @@ def _draw(part: _Part, fit: Fit, body: BodyModel, frames: Frames | None, progres
     write_image(part.chart, chart(fit))
     if frames is None:
         return
-    pictures = _frames_from(frames, part.first)
+    pictures = map(np.asarray, frames.at(part.frames))
     with VideoWriter(part.overlay, fit.motion.fps) as writer, progress.bar("overlay", len(fit.motion), "frame") as bar:
         for picture in overlay(fit.motion, body, pictures):
             writer.write(picture)
             bar.update()
-
-
-def _frames_from(frames: Frames, first: int) -> Iterator[np.ndarray]:
-    for number, picture in enumerate(frames):
-        if number >= first:
-            yield np.asarray(picture)
 
 
 def _print(part: _Part, fit: Fit) -> None:

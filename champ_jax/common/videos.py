@@ -37,9 +37,16 @@ _THREADS = 4  # of the encoder, fixed because its output depends on their number
 
 
 def read_video(path: str | os.PathLike) -> Iterator[np.ndarray]:
-    """Yields the frames of a video as uint8 RGB (height, width, 3), one in memory at a time.
+    """Yields the frames of a video as `read_timed_video`, without their times."""
+    for frame, _ in read_timed_video(path):
+        yield frame
 
-    They are turned and mirrored as the video's display matrix says (phones record so).
+
+def read_timed_video(path: str | os.PathLike) -> Iterator[tuple[np.ndarray, float | None]]:
+    """Yields the frames of a video as uint8 RGB (height, width, 3), one in memory at a time, and when each is shown.
+
+    The time is in seconds, from any start; None where the file does not say it. The frames are turned and mirrored as
+    the video's display matrix says (phones record so).
 
     Raises:
       InputError: the file is missing, holds no video (the message says what it is), its frames are too large to decode,
@@ -65,7 +72,7 @@ def read_video(path: str | os.PathLike) -> Iterator[np.ndarray]:
                 for frame in packet.decode():
                     if frame.is_corrupt:
                         raise InputError(f"{path}: frame {count} is damaged; save or download the video again")
-                    yield _turn(frame.to_ndarray(format="rgb24"), _matrix(frame))
+                    yield _turn(frame.to_ndarray(format="rgb24"), _matrix(frame)), frame.time
                     count += 1
         except (av.FFmpegError, ValueError, MemoryError) as error:
             if isinstance(error, InputError):

@@ -1,16 +1,17 @@
 """The frames that people are looked for in: a video, a folder of pictures, or one picture."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from champ_jax.common.contents import HEAD, describe
 from champ_jax.common.errors import InputError
 from champ_jax.common.files import open_input
 from champ_jax.common.pictures import list_images, read_image
-from champ_jax.common.videos import VIDEO_SUFFIXES, read_video, video_fps
+from champ_jax.common.videos import VIDEO_SUFFIXES, read_timed_video, video_fps
 
 FPS = 24.0
 """Frames per second of a folder of pictures, or of one picture."""
@@ -21,7 +22,9 @@ class Frames:
 
     Attributes:
       path: where they are.
-      fps: frames per second.
+      fps: frames per second; of a video whose frames come unevenly, on average.
+      times: (T,) s, when each frame is shown, once all of them have been read; None before, for pictures, and where a
+        video does not say it.
     """
 
     def __init__(self, path: str | os.PathLike, fps: float | None = None):
@@ -41,6 +44,7 @@ class Frames:
                 raise InputError(f"{path}: holds no pictures; name a video, a picture or a folder of pictures")
         elif not _is_video(self.path):
             self._pictures = [self.path]
+        self.times: np.ndarray | None = None
         self.fps = fps or (video_fps(self.path) if self._pictures is None else FPS)
 
     def __iter__(self) -> Iterator[Image.Image]:
@@ -49,9 +53,8 @@ class Frames:
         Raises:
           InputError: a frame cannot be read, or has another size than the first one.
         """
-        size = None
-        frames = read_video(self.path) if self._pictures is None else map(read_image, self._pictures)
-        for index, frame in enumerate(frames):
+        size, times = None, []
+        for index, (frame, time) in enumerate(self._read()):
             height, width = frame.shape[:2]
             if size is None:
                 size = width, height
@@ -61,7 +64,26 @@ class Frames:
                     f"{self.path}: {name} is {width}x{height}, the first one {size[0]}x{size[1]}; bring all frames to "
                     "one size"
                 )
+            times.append(time)
             yield Image.fromarray(frame)
+        self.times = None if None in times else np.array(times, np.float64)
+
+    def at(self, numbers: Sequence[int] | np.ndarray) -> Iterator[Image.Image]:
+        """The frames of these numbers, which do not decrease; a number may come several times."""
+        wanted, place = np.asarray(numbers), 0
+        for index, frame in enumerate(self):
+            while place < len(wanted) and wanted[place] == index:
+                yield frame
+                place += 1
+            if place == len(wanted):
+                return
+
+    def _read(self) -> Iterator[tuple[np.ndarray, float | None]]:
+        if self._pictures is None:
+            yield from read_timed_video(self.path)
+        else:
+            for path in self._pictures:
+                yield read_image(path), None
 
 
 def _is_video(path: Path) -> bool:

@@ -25,6 +25,7 @@ from champ_jax.fitting.joints import Joints3D
 from champ_jax.fitting.keypoints import Keypoints
 from champ_jax.fitting.options import Options
 from champ_jax.fitting.predicted import PredictedPoses
+from champ_jax.fitting.timing import at_even_times, uneven_rate, unevenness
 from champ_jax.fitting.video import find_people
 
 _PART = 1 << 20
@@ -37,11 +38,11 @@ class Shot:
     """The person's points in one shot.
 
     Attributes:
-      first: number of its first frame in the video.
+      frames: (T,) for each frame of the points the number of the video's frame that shows it.
       keypoints: the points.
     """
 
-    first: int
+    frames: np.ndarray
     keypoints: Keypoints
 
 
@@ -51,6 +52,8 @@ def find_shots(
     """The chosen person's points in every shot of a video, a picture or a folder of pictures.
 
     Args:
+      fps: frames per second, for a video instead of its own times; None takes these, and brings a video of uneven
+        frames to a constant rate (`timing.at_even_times`).
       focal: px; 'exif' for what the camera wrote into the picture; 'auto' for an estimate by the fit; None for what the
         camera wrote into a picture, if it did, else an estimate.
 
@@ -70,6 +73,9 @@ def find_shots(
                 f"{path}: the focal length is {focal:.0f} px by what the camera wrote (--focal=auto estimates it)"
             )
     people = find_people(path, options, fps, progress)
+    rate = uneven_rate(people.times) if fps is None else None
+    if rate is not None:
+        notes.append(f"{path}: {unevenness(people.times, rate)}")
     shots = []
     for shot in people.shots:
         if shot.chosen is None:
@@ -79,7 +85,11 @@ def find_shots(
             points = Keypoints.create(
                 points.keypoints, points.image_size, points.fps, points.valid, focal, source=str(path)
             )
-        shots.append(Shot(shot.first, points))
+        frames = np.arange(shot.first, shot.last + 1)
+        if rate is not None:
+            points, nearest = at_even_times(points, people.times[frames], rate, str(path))
+            frames = frames[nearest]
+        shots.append(Shot(frames, points))
     return shots, [*notes, *people.lines()]
 
 

@@ -98,12 +98,14 @@ class People:
       fps: frames per second.
       shots: one at least.
       level: of the tiles that were looked at (`detection.tile_squares`); 1: the whole picture only.
+      times: (T,) s, when each frame of the video is shown; None where it does not say it, and for pictures.
     """
 
     image_size: tuple[int, int]
     fps: float
     shots: list[Shot]
     level: int
+    times: np.ndarray | None = None
 
     def lines(self) -> list[str]:
         """What was found, in words: a line for each shot and each person."""
@@ -130,7 +132,7 @@ def find_people(
     Args:
       path: a video, a picture, or a folder of pictures.
       options: whom to look for, and how.
-      fps: frames per second, instead of what the video says (a folder: 24).
+      fps: frames per second, instead of what the video says (on average; a folder: 24).
       progress: is told what happens; quiet by default.
 
     Returns:
@@ -178,7 +180,7 @@ def find_people(
             for number, person in enumerate(people)
         ]
         shots.append(Shot(shot.start, shot.stop - 1, tracks))
-    return People(survey.size, frames.fps, shots, level)
+    return People(survey.size, frames.fps, shots, level, frames.times)
 
 
 @dataclasses.dataclass

@@ -84,7 +84,7 @@ def _fitted(source: Path, output: Path, body_path: str, body: BodyModel, progres
         shot = max(shots, key=lambda one: int(one.keypoints.valid.sum()))
         points = shot.keypoints
         if len(shots) > 1:
-            lines = [*lines, f"{source}: the longest shot was taken, from frame {shot.first} on"]
+            lines = [*lines, f"{source}: the longest shot was taken, from frame {shot.frames[0]} on"]
     for line in lines:
         progress.log(line)
     fit = fit_points(points, body, settings, progress)

@@ -35,7 +35,7 @@ def tool(monkeypatch, tmp_path):
             given = np.ones((frames, 134, 3))
             given[..., :2] = seen["spread"]
             points = Keypoints.create(given, motion.image_size, 24)
-            shots.append(steps.Shot(first, points))
+            shots.append(steps.Shot(np.arange(first, first + frames), points))
             first += frames
         return shots, ["  person 1"]
 

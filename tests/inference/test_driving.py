@@ -26,7 +26,8 @@ def config(tmp_path, monkeypatch):
     def find(path, options, fps, focal, progress):
         calls.append(path.name)
         frames = 1 if path.suffix == ".png" else len(motion)
-        return [Shot(0, Keypoints.create(np.ones((frames, 134, 3)), motion.image_size, 24))], ["somebody"]
+        points = Keypoints.create(np.ones((frames, 134, 3)), motion.image_size, 24)
+        return [Shot(np.arange(frames), points)], ["somebody"]
 
     def fit(points, body, settings, progress, store=None):
         part = motion[: len(points)]
