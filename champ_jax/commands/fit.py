@@ -58,6 +58,9 @@ class _Part:
     keypoints: Path
 
 
+MOVEMENTS = Choice("static", "moving")
+"""What a video's camera does."""
+
 _Found = tuple[np.ndarray, Keypoints | Joints3D]
 """The numbers of a shot's frames, and its points."""
 
@@ -75,6 +78,9 @@ def parser() -> Parser:
     files.add_argument("--quiet", action="store_true", help="no progress")
     camera = parser.add_argument_group("the camera and the file of points")
     camera.add_argument(
+        "--camera", default="static", type=MOVEMENTS, help="moving: it pans, tilts or zooms, as the background says"
+    )
+    camera.add_argument(
         "--focal",
         metavar="PX",
         help="focal length in pixels, exif (a picture's), or auto to estimate it (default: the file's, else auto)",
@@ -82,7 +88,7 @@ def parser() -> Parser:
     camera.add_argument(
         "--image_size", metavar="WxH", type=picture_size, help="pixels of the video, where a file of points lacks them"
     )
-    camera.add_argument("--fps", type=FPS, help="frames per second, where the file does not say it")
+    camera.add_argument("--fps", type=FPS, help="frames per second, where the file does not say it, or instead")
     camera.add_argument("--layout", type=Choice(*LAYOUTS_3D), help="the order of 3D joints, if the file lacks it")
     people = parser.add_argument_group("who is fitted")
     people.add_argument(
@@ -97,7 +103,7 @@ def parser() -> Parser:
     how.add_argument("--detector", default="mediapipe", type=DETECTORS, help="mediapipe is in the package")
     how.add_argument("--dwpose_weights", metavar="FOLDER", help="the folder of yolox_l.onnx and dw-ll_ucoco_384.onnx")
     how.add_argument("--hmr2", type=Path, help="HMR2's weights, converted: its poses are a start and a weak prior")
-    how.add_argument("--no_ground", action="store_true", help="no ground: swimming, trampolines, moving cameras")
+    how.add_argument("--no_ground", action="store_true", help="no ground: swimming, trampolines")
     return parser
 
 
@@ -114,6 +120,12 @@ def main(argv: Sequence[str]) -> None:
         raise InputError(f"--hmr2: looks at pictures, {options.input} holds points; give the video or the picture")
     if from_points and options.detector == "dwpose":
         raise InputError(f"--detector=dwpose: looks at pictures, {options.input} holds points; give the video")
+    moving = options.camera == "moving"
+    if from_points and moving:
+        raise InputError(
+            f"--camera=moving: looks at the background, {options.input} holds points; give the video, or points with "
+            "camera_rotations and focal"
+        )
     _claim(options, inputs, from_points, 1)
     hmr2 = None if options.hmr2 is None else Network.load(options.hmr2)
     progress = Progress(options.quiet)
@@ -122,7 +134,7 @@ def main(argv: Sequence[str]) -> None:
             points, notes = read_points(options.input, _source_options(options, focal))
             found: list[_Found] = [(np.arange(len(points)), points)]
         else:
-            shots, notes = find_shots(options.input, people, options.fps, focal, progress)
+            shots, notes = find_shots(options.input, people, options.fps, focal, progress, moving_camera=moving)
             found = [(shot.frames, shot.keypoints) for shot in shots]
         print("".join(f"{note}\n" for note in notes), end="", flush=True)
         if options.edit is not None:

@@ -7,6 +7,7 @@ from champ_jax.fitting.fit import Fit
 _WORSE = 3.0  # times the clip's usual error
 _SHORTEST = 3  # frames
 _MOST_LINES = 5
+_NEAREST = 0.1  # meters before the camera
 
 
 def advise(fit: Fit) -> list[str]:
@@ -17,6 +18,16 @@ def advise(fit: Fit) -> list[str]:
         gaps = stretches(~valid, 1)
         frames = int((~valid).sum())
         lines.append(f"the person was not seen in {frames} of {len(valid)} frames, first in {gaps[0][0]}")
+    if fit.motion.camera_rotations is not None:
+        depth = np.maximum(fit.joints[..., 2:], 1e-6)
+        flat = fit.motion.focal[:, None, None] * fit.joints[..., :2] / depth
+        inside = (np.abs(flat) <= fit.motion.image_size / 2).all(axis=-1) & (fit.joints[..., 2] > _NEAREST)
+        left = valid & ~inside.any(axis=1)
+        if left.any():
+            lines.append(
+                f"the person has left the picture of the first frame's camera in {int(left.sum())} frames, first in "
+                f"{int(left.argmax())}"
+            )
     usual = float(np.median(fit.errors[valid]))
     bad = stretches(valid & (fit.errors > _WORSE * usual) & (fit.errors > 1e-6), _SHORTEST)
     lines += [

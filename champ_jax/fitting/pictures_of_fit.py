@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
+from champ_jax.body.camera_path import through_camera
 from champ_jax.body.motion import Motion
 from champ_jax.body.smpl import BodyModel
 from champ_jax.conditions.preview import preview
@@ -20,7 +21,7 @@ _PANEL, _LEFT, _WIDTH = 110, 150, 800
 def overlay(
     motion: Motion, body: BodyModel, frames: Iterable[np.ndarray] | None = None
 ) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
-    """The body, shaded, and the key points over each frame.
+    """The body, shaded, and the key points over each frame, as a camera that turned saw it.
 
     Args:
       frames: (H, W, 3) uint8 of the motion's picture size, one for each of its frames; dark gray by default.
@@ -28,6 +29,7 @@ def overlay(
     Yields:
       (H, W, 3) uint8. Frames that are not valid show the picture alone.
     """
+    motion = through_camera(motion, body)
     width, height = motion.image_size.tolist()
     blank = np.full((height, width, 3), 32, np.uint8)
     rendered = render_motion(motion, body, conditions=("normal",))

@@ -8,11 +8,12 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from champ_jax.body.smpl import BodyModel
 from champ_jax.common.errors import InputError
@@ -20,16 +21,20 @@ from champ_jax.common.files import open_input, read_json, write_json
 from champ_jax.common.pictures import focal_from_exif, list_images
 from champ_jax.common.progress import Progress
 from champ_jax.common.videos import VIDEO_SUFFIXES
-from champ_jax.fitting.fit import Fit, FitSettings, fit_joints, fit_keypoints
+from champ_jax.fitting.background import require_opencv
+from champ_jax.fitting.camera_motion import estimate_camera, people_boxes
+from champ_jax.fitting.fit import DEFAULT_FOCAL_SHARE, Fit, FitSettings, fit_joints, fit_keypoints
+from champ_jax.fitting.frames import Frames
 from champ_jax.fitting.joints import Joints3D
 from champ_jax.fitting.keypoints import Keypoints
 from champ_jax.fitting.options import Options
 from champ_jax.fitting.predicted import PredictedPoses
 from champ_jax.fitting.timing import at_even_times, uneven_rate, unevenness
+from champ_jax.fitting.video import Shot as ShotOfPeople
 from champ_jax.fitting.video import find_people
 
 _PART = 1 << 20
-_VERSION = 1
+_VERSION = 2
 """Of the records; a change of the method raises it."""
 
 
@@ -47,7 +52,13 @@ class Shot:
 
 
 def find_shots(
-    path: str | os.PathLike, options: Options, fps: float | None, focal: float | str | None, progress: Progress
+    path: str | os.PathLike,
+    options: Options,
+    fps: float | None,
+    focal: float | str | None,
+    progress: Progress,
+    *,
+    moving_camera: bool = False,
 ) -> tuple[list[Shot], list[str]]:
     """The chosen person's points in every shot of a video, a picture or a folder of pictures.
 
@@ -56,12 +67,15 @@ def find_shots(
         frames to a constant rate (`timing.at_even_times`).
       focal: px; 'exif' for what the camera wrote into the picture; 'auto' for an estimate by the fit; None for what the
         camera wrote into a picture, if it did, else an estimate.
+      moving_camera: whether the camera of every shot is followed by its background; the points then have its rotations
+        and focal lengths.
 
     Returns:
       Shots that show the person, at least one, and lines about what was found.
 
     Raises:
-      InputError: nobody is seen, the file cannot be read, or 'exif' is asked for and nothing is written there.
+      InputError: nobody is seen, the file cannot be read, 'exif' is asked for and nothing is written there, or a camera
+        is to be followed without OpenCV.
     """
     notes = []
     if focal == "exif":
@@ -72,6 +86,8 @@ def find_shots(
             notes.append(
                 f"{path}: the focal length is {focal:.0f} px by what the camera wrote (--focal=auto estimates it)"
             )
+    if moving_camera:
+        require_opencv()
     people = find_people(path, options, fps, progress)
     rate = uneven_rate(people.times) if fps is None else None
     if rate is not None:
@@ -86,11 +102,34 @@ def find_shots(
                 points.keypoints, points.image_size, points.fps, points.valid, focal, source=str(path)
             )
         frames = np.arange(shot.first, shot.last + 1)
+        if moving_camera:
+            points, lines = _with_camera(points, shot, Frames(path, fps), progress)
+            where = f"{path}: frames {shot.first} to {shot.last}" if len(people.shots) > 1 else f"{path}"
+            notes += [f"{where}: {line}" for line in lines]
         if rate is not None:
             points, nearest = at_even_times(points, people.times[frames], rate, str(path))
             frames = frames[nearest]
         shots.append(Shot(frames, points))
     return shots, [*notes, *people.lines()]
+
+
+def _with_camera(
+    points: Keypoints, shot: ShotOfPeople, frames: Frames, progress: Progress
+) -> tuple[Keypoints, list[str]]:
+    """The points of a shot with the path of its camera, and lines about it."""
+    with progress.bar("camera", len(shot), "frame") as bar:
+
+        def pictures() -> Iterator[Image.Image]:
+            for picture in frames.at(np.arange(shot.first, shot.last + 1)):
+                yield picture
+                bar.update()
+
+        focal = None if points.focal is None else float(points.focal[0])
+        assumed = DEFAULT_FOCAL_SHARE * float(points.image_size.max())
+        camera, lines = estimate_camera(pictures(), people_boxes(shot.tracks), focal, assumed)
+    if camera is not None:
+        points = dataclasses.replace(points, focal=camera.focal, camera_rotations=camera.rotations)
+    return points, lines
 
 
 def _exif(path: str | os.PathLike) -> float:

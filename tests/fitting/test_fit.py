@@ -8,19 +8,27 @@ import numpy as np
 import pytest
 from body.bodies import write_pickle
 from hostile.harness import ROOT
+from panorama import look, path_of, texture, with_person
+from PIL import Image
 from synthetic_clips import clip
 
+from champ_jax.body.camera_path import through_camera, turn_frames
 from champ_jax.body.cameras import project
+from champ_jax.body.measurements import rest_pelvis
 from champ_jax.body.motion import Motion
+from champ_jax.body.rotations import matrix_to_axis_angle, rotation_about
 from champ_jax.body.smpl import load_body
 from champ_jax.common.errors import InputError
 from champ_jax.data.synthetic.choreography import pose_frames
+from champ_jax.data.synthetic.keypoints import whole_body_keypoints
 from champ_jax.fitting import clip as clips
-from champ_jax.fitting.fit import FitSettings, fit_joints, fit_keypoints
+from champ_jax.fitting.camera_motion import estimate_camera
+from champ_jax.fitting.fit import FitSettings, _in_world, fit_joints, fit_keypoints
 from champ_jax.fitting.joints import Joints3D
 from champ_jax.fitting.keypoints import Keypoints
 from champ_jax.fitting.kinematics import TRANSLATION
 from champ_jax.fitting.objective import State
+from champ_jax.fitting.predicted import PredictedPoses
 
 
 def joints_of(motion) -> np.ndarray:
@@ -156,6 +164,81 @@ def test_distances_follow_the_focal_length(taken):
     found = clips._zoomed(State(vector, turns), State(linear, turns), 0.7, taken).vector[:, TRANSLATION]
     np.testing.assert_allclose(np.exp(taken) / found[:, 2], 1 / vector[:, TRANSLATION][:, 2])
     np.testing.assert_array_equal(found[:, :2], vector[:, TRANSLATION][:, :2])
+
+
+@pytest.fixture(scope="module")
+def panned():
+    """Somebody 4 m away before a camera that turns by 40 degrees and zooms: the true motion, in the first frame's
+    camera, with the true path; and the points that the camera saw, with 1 px of noise."""
+    frames, body = 24, load_body()
+    truth, _ = clip(frames=frames)
+    rest = rest_pelvis(body, truth.betas)
+    translation = truth.translation - (truth.translation + rest).mean(axis=0) + [0, 0.1, 4]
+    aside = np.tile(rotation_about("y", np.radians(20)), (frames, 1, 1))
+    rotations, translation = turn_frames(aside, truth.rotations, translation, rest)
+    time = np.linspace(0, 1, frames)
+    path = path_of(40 * time, 2 * np.sin(7 * time), np.sin(5 * time))
+    world = dataclasses.replace(
+        truth,
+        rotations=rotations,
+        translation=translation,
+        focal=np.full(frames, 440, np.float32),
+        keypoints=None,
+        camera_rotations=(path @ path[0].T).astype(np.float32),
+        camera_focal=(440 * (1 + 0.3 * time)).astype(np.float32),
+    )
+    seen = through_camera(world, body)
+    posed = [part + seen.translation[:, None] for part in pose_frames(body, seen.betas, seen.rotations)]
+    points = whole_body_keypoints(*posed, 440.0, (512, 512))
+    points[..., :2] = (points[..., :2] - 256) * (seen.focal / 440)[:, None, None] + 256
+    points[..., :2] += np.random.default_rng(0).normal(0, 1, points[..., :2].shape)
+    return world, points
+
+
+@pytest.fixture(scope="module")
+def followed(panned):
+    """The camera's path, as the background of rendered pictures tells it."""
+    world, points = panned
+    boxes = np.concatenate([points[:, :18, :2].min(axis=1) - 20, points[:, :18, :2].max(axis=1) + 20], axis=1)
+    surrounding, first = texture(), path_of([-20], [0], [0])[0]
+    pictures = [
+        Image.fromarray(with_person(look(surrounding, turn @ first, focal, (512, 512)), box, seed))
+        for seed, (turn, focal, box) in enumerate(zip(world.camera_rotations, world.camera_focal, boxes))
+    ]
+    return estimate_camera(pictures, [boxes], None, 768.0)[0]
+
+
+def test_a_camera_that_pans_by_40_degrees(panned, followed):
+    """From pictures of the background and points of the person to the motion in the first frame's camera."""
+    world, points = panned
+    between = followed.rotations @ world.camera_rotations.transpose(0, 2, 1)
+    assert np.degrees(np.linalg.norm(matrix_to_axis_angle(between), axis=-1)).max() < 0.5
+    given = Keypoints.create(points, (512, 512), 24, focal=followed.focal, camera_rotations=followed.rotations)
+    motion = fit_keypoints(given, load_body()).motion
+    np.testing.assert_array_equal(motion.camera_rotations, followed.rotations)
+    np.testing.assert_array_equal(motion.camera_focal, followed.focal)
+    assert (motion.focal == followed.focal[0]).all()
+    missed = np.linalg.norm(joints_of(motion)[:, 0] - joints_of(world)[:, 0], axis=-1)
+    assert np.median(missed) < 0.06
+    assert missed.max() < 0.1
+    assert error(motion, world) < 25
+    assert np.ptp(motion.translation[:, 0]) < 0.4  # who stays in the world does not walk because the camera turns
+    seen = through_camera(motion, load_body())
+    flat = np.asarray(project(joints_of(seen), seen.focal, seen.image_size))
+    own = through_camera(world, load_body())
+    expected = np.asarray(project(joints_of(own), own.focal, own.image_size))
+    assert np.linalg.norm(flat - expected, axis=-1).mean() < 4
+
+
+def test_what_a_network_saw_is_brought_to_the_world(panned):
+    world, body = panned[0], load_body()
+    seen = through_camera(world, body)
+    own = PredictedPoses(seen.rotations, seen.translation, np.arange(len(seen)) != 3, seen.betas)
+    found = _in_world(own, world.camera_rotations, body)
+    np.testing.assert_allclose(found.rotations, world.rotations, atol=1e-5)
+    np.testing.assert_allclose(found.translation, world.translation, atol=1e-4)
+    np.testing.assert_array_equal(found.known, own.known)
+    assert _in_world(own, None, body) is own
 
 
 def test_too_few_points():

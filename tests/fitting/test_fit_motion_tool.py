@@ -29,8 +29,8 @@ def tool(monkeypatch, tmp_path):
     motion = load_authored("wave")
     seen = {"shots": [2], "spread": 1.0}
 
-    def find(path, options, fps, focal, progress):
-        first, shots = 0, []
+    def find(path, options, fps, focal, progress, moving_camera=False):
+        first, shots, seen["moving"] = 0, [], moving_camera
         for frames in seen["shots"]:
             given = np.ones((frames, 134, 3))
             given[..., :2] = seen["spread"]
@@ -89,6 +89,18 @@ def test_points_are_an_input_again(tool, tmp_path):
     main([*given, "--focal=700"])
     assert names(tmp_path / "again") == ["motion.npz", "motion_fit.png"]
     np.testing.assert_array_equal(seen["points"].focal, [700, 700])
+
+
+def test_a_moving_camera_is_asked_for(tool, tmp_path):
+    """The points come with the camera's path, and the overlay is drawn through it."""
+    main, base, seen, out = tool
+    main([*base, "--no_pictures"])
+    assert not seen["moving"]
+    main([*base, "--camera=moving", "--debug", "--no_pictures"])
+    assert seen["moving"]
+    again = [f"--input={out / 'motion_keypoints.npz'}", f"--output={tmp_path / 'again.npz'}", "--quiet"]
+    with pytest.raises(InputError, match=r"--camera=moving: looks at the background"):
+        main([*again, "--camera=moving"])
 
 
 def test_hmr2_looks_at_every_shot(tool, tmp_path):

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from champ_jax.body.rotations import rotation_about
 from champ_jax.common.errors import InputError
 from champ_jax.fitting.keypoints import Keypoints
 
@@ -50,8 +51,10 @@ def test_invalid_frames_hold_nothing():
 
 
 def test_slices_keep_the_speed():
-    made = Keypoints.create(some_points(6), (64, 48), 24, focal=np.arange(1, 7))
+    turns = np.stack([rotation_about("y", angle) for angle in range(6)])
+    made = Keypoints.create(some_points(6), (64, 48), 24, focal=np.arange(1, 7), camera_rotations=turns)
     part = made[1:5:2]
+    np.testing.assert_allclose(part.camera_rotations, turns[[1, 3]], atol=1e-6)
     np.testing.assert_array_equal(part.keypoints, made.keypoints[[1, 3]])
     np.testing.assert_array_equal(part.focal, [2, 4])
     assert part.fps == 12
@@ -72,6 +75,9 @@ def test_slices_keep_the_speed():
         ({"focal": [1.0, 2.0]}, "focal has shape (2,)"),
         ({"focal": -1}, "focal"),
         ({"valid": [True]}, "valid has shape (1,)"),
+        ({"camera_rotations": np.tile(np.eye(3), (3, 1, 1))}, "has camera_rotations without focal; they go together"),
+        ({"camera_rotations": np.zeros((3, 3, 3)), "focal": 60}, "frame 0: camera_rotations is not a rotation"),
+        ({"camera_rotations": np.eye(3), "focal": 60}, "camera_rotations has shape (3, 3)"),
     ],
 )
 def test_bad_values_are_named(changes, culprit):

@@ -116,6 +116,13 @@ def test_files_of_arrays(tmp_path):
     assert read.fps == 30
     assert any("30" in note for note in notes)
     np.testing.assert_array_equal(read.focal, [70, 70, 70])
+    path = np.tile(np.eye(3, dtype=np.float32), (3, 1, 1))
+    np.savez(tmp_path / "panned.npz", keypoints=points, focal=[60, 61, 62], camera_rotations=path, fps=25, **SIZE)
+    read, _ = read_points(tmp_path / "panned.npz")
+    np.testing.assert_array_equal(read.camera_rotations, path)
+    for options in (SourceOptions(focal=70.0), SourceOptions(estimate_focal=True)):
+        with pytest.raises(InputError, match=r"--focal: .*panned\.npz has the path of a camera"):
+            read_points(tmp_path / "panned.npz", options)
     np.save(tmp_path / "lone.npy", points)
     read, _ = read_points(tmp_path / "lone.npy", SourceOptions(image_size=(64, 48), fps=25))
     np.testing.assert_allclose(read.keypoints[:, 0], points[:, 0], rtol=1e-6)

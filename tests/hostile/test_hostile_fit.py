@@ -19,7 +19,8 @@ SIZE = {"image_size": np.array([64, 64]), "fps": np.array(25.0), "focal": np.ful
 
 
 def keypoints() -> dict[str, Any]:
-    return {"keypoints": np.ones((FRAMES, 134, 3), np.float32), "valid": np.ones(FRAMES, bool), **SIZE}
+    camera = {"camera_rotations": np.tile(np.eye(3, dtype=np.float32), (FRAMES, 1, 1))}
+    return {"keypoints": np.ones((FRAMES, 134, 3), np.float32), "valid": np.ones(FRAMES, bool), **camera, **SIZE}
 
 
 def joints() -> dict[str, Any]:
@@ -34,7 +35,7 @@ def sam_3d_body() -> dict[str, Any]:
 
 FORMATS: dict[str, Callable[[], dict[str, Any]]] = {"keypoints.npz": keypoints, "joints.npz": joints}
 # Not hostile: what the tool does without.
-OPTIONAL = {("valid", "none"), ("scores", "none"), ("focal", "none"), ("fps", "none")}
+OPTIONAL = {("valid", "none"), ("scores", "none"), ("focal", "none"), ("fps", "none"), ("camera_rotations", "none")}
 
 
 def given(name: str, data: dict[str, Any], *options: str) -> Callable[[Path], list[Any]]:
@@ -112,6 +113,7 @@ def option_cases() -> Iterator[Case]:
         "tiles": ("1", "99", "text", ""),
         "detector": ("yolo", "", "dwpose"),
         "cuts": ("none", ""),
+        "camera": ("moving", "still", ""),
     }
     for option, texts in values.items():
         for text in texts:
