@@ -89,11 +89,6 @@ class Motion:
         Every k-th frame comes at a k-th of the frame rate, so the motion keeps its speed.
         """
         step = frames.step if isinstance(frames, slice) else None
-        optional = {
-            name: None if value is None else value[frames]
-            for name in ("keypoints", "camera_rotations", "camera_focal")
-            for value in [getattr(self, name)]
-        }
         return dataclasses.replace(
             self,
             rotations=self.rotations[frames],
@@ -101,7 +96,9 @@ class Motion:
             focal=self.focal[frames],
             valid=self.valid[frames],
             fps=self.fps / abs(step or 1),
-            **optional,
+            keypoints=None if self.keypoints is None else self.keypoints[frames],
+            camera_rotations=None if self.camera_rotations is None else self.camera_rotations[frames],
+            camera_focal=None if self.camera_focal is None else self.camera_focal[frames],
         )
 
     @classmethod

@@ -227,7 +227,8 @@ def _find_focal(matches: Matches, assumed: float) -> tuple[float, float]:
     How much the camera zoomed until a key depends on the focal length, if little, so it is looked for again nearby.
     """
     longer = max(matches.image_size)
-    logarithms = np.linspace(*np.log(np.array(_SHARES) * longer), _TRIED)
+    shortest, longest = (float(np.log(share * longer)) for share in _SHARES)
+    logarithms = np.linspace(shortest, longest, _TRIED)
     focal, spread = assumed, np.inf
     for _ in range(_ROUNDS):
         zooms = _solve(matches, focal)[1] / focal

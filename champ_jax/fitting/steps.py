@@ -89,9 +89,10 @@ def find_shots(
     if moving_camera:
         require_opencv()
     people = find_people(path, options, fps, progress)
-    rate = uneven_rate(people.times) if fps is None else None
-    if rate is not None:
-        notes.append(f"{path}: {unevenness(people.times, rate)}")
+    times = people.times
+    rate = uneven_rate(times) if fps is None else None
+    if rate is not None and times is not None:
+        notes.append(f"{path}: {unevenness(times, rate)}")
     shots = []
     for shot in people.shots:
         if shot.chosen is None:
@@ -106,8 +107,8 @@ def find_shots(
             points, lines = _with_camera(points, shot, Frames(path, fps), progress)
             where = f"{path}: frames {shot.first} to {shot.last}" if len(people.shots) > 1 else f"{path}"
             notes += [f"{where}: {line}" for line in lines]
-        if rate is not None:
-            points, nearest = at_even_times(points, people.times[frames], rate, str(path))
+        if rate is not None and times is not None:
+            points, nearest = at_even_times(points, times[frames], rate, str(path))
             frames = frames[nearest]
         shots.append(Shot(frames, points))
     return shots, [*notes, *people.lines()]
