@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": "champ_jax.evaluate",
     "convert": "champ_jax.commands.convert",
     "export": "champ_jax.commands.export",
+    "doctor": "champ_jax.doctor.__main__",
     "completion": "champ_jax.commands.completion",
 }
 """{subcommand: its module}. A module has `parser()`, an argparse parser of what the command takes, and

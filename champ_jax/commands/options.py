@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from champ_jax.commands.catalog import COMMANDS, load
+from champ_jax.common import children
 from champ_jax.common.errors import InputError
 from champ_jax.common.files import atomic_path
 from champ_jax.common.help_text import choices
@@ -78,10 +79,9 @@ def all_options() -> dict[str, list[Option]]:
         found = None
     if found is not None:
         return found
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-m", "champ_jax.commands.options"]
+    command, variables = children.python("champ_jax.commands.options"), children.environment(JAX_PLATFORMS="cpu")
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_SECONDS)
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=_SECONDS)
         record = {"key": key, "options": json.loads(done.stdout)}
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         raise InputError("champ completion: the commands cannot be imported; champ doctor says why") from error

@@ -126,11 +126,11 @@ def test_words_of_strangers_do_not_run(tmp_path):
 
 def test_a_started_shell_completes_by_the_tab_key(script):
     """In an interactive bash on a pseudo terminal."""
-    pty = pytest.importorskip("pty")
-    process, terminal = pty.fork()
-    if process == 0:
-        os.environ |= {"TERM": "dumb", "PS1": "$ ", "HISTFILE": ""}
-        os.execvp("bash", ["bash", "--norc", "--noprofile", "-i"])
+    terminal, inside = os.openpty()
+    variables = os.environ | {"TERM": "dumb", "PS1": "$ ", "HISTFILE": ""}
+    streams = {"stdin": inside, "stdout": inside, "stderr": inside}
+    bash = subprocess.Popen(["bash", "--norc", "--noprofile", "-i"], env=variables, start_new_session=True, **streams)
+    os.close(inside)
     try:
         os.write(terminal, f"source {script}; bind 'set enable-bracketed-paste off'; echo re''ady\n".encode())
         seen = read_until(terminal, b"ready\r\n")
@@ -139,7 +139,8 @@ def test_a_started_shell_completes_by_the_tab_key(script):
         assert b"champ animate --config.sampler=unipc " in seen
     finally:
         os.close(terminal)
-        os.waitpid(process, 0)
+        bash.kill()
+        bash.wait()
 
 
 def read_until(terminal, end):
