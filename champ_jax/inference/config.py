@@ -78,7 +78,7 @@ def get_config() -> ml_collections.ConfigDict:
     # frames per second of the video; None: the motion's, or 24; divided by the step of `frames`
     config.fps = config_dict.placeholder(float)
     config.noise = ""  # a .npy (F, height/8, width/8, channels) in place of the seed's noise
-    config.update(Settings().to_config())  # how the clip is made: size, steps, guidance_scale, seed, windows, ..
+    config.update(Settings().to_config())  # how the clip is made: size, steps, guidance_scale, seed, windows
     # width of the video in pixels; None: by the picture's aspect, about 512x512 pixels
     config.width = config_dict.placeholder(int)
     config.height = config_dict.placeholder(int)  # height of the video in pixels; None: as `width`

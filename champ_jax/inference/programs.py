@@ -119,28 +119,25 @@ class ProgramCache:
         networks = {
             name: PureNetwork.split(abstract_network(name, config, self._dtype, kernels))[0] for name in COMPONENTS
         }
-        return (
-            mesh,
-            slots,
-            {
-                ("picture", size): partial(lower_picture_encoder, networks, parameters, config, size, self.mesh),
-                ("conditions", size, chunk, tuple(conditions)): partial(
-                    lower_condition_encoder,
-                    networks["guidance"],
-                    parameters["guidance"],
-                    conditions,
-                    size,
-                    chunk,
-                    self.mesh,
-                ),
-                ("denoiser", size, slots, frames, settings.guided, mesh): partial(
-                    self._lower_denoiser, networks, parameters, size, (slots, frames), settings.guided, mesh
-                ),
-                ("decoder", size, chunk): partial(
-                    lower_decoder, networks["vae"], parameters["vae"], config, size, chunk, self.mesh
-                ),
-            },
-        )
+        recipes: dict[tuple, Callable[[], jax.stages.Lowered]] = {
+            ("picture", size): partial(lower_picture_encoder, networks, parameters, config, size, self.mesh),
+            ("conditions", size, chunk, tuple(conditions)): partial(
+                lower_condition_encoder,
+                networks["guidance"],
+                parameters["guidance"],
+                conditions,
+                size,
+                chunk,
+                self.mesh,
+            ),
+            ("denoiser", size, slots, frames, settings.guided, mesh): partial(
+                self._lower_denoiser, networks, parameters, size, (slots, frames), settings.guided, mesh
+            ),
+            ("decoder", size, chunk): partial(
+                lower_decoder, networks["vae"], parameters["vae"], config, size, chunk, self.mesh
+            ),
+        }
+        return mesh, slots, recipes
 
     def _lower_denoiser(
         self,

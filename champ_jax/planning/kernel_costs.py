@@ -9,7 +9,6 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from champ_jax.planning.hlo import Computation, Instruction, Place, Program
 
@@ -242,7 +241,7 @@ _MODULES = (
     (("UpBlock",), "skips"),
     (("GuidanceEncoder",), "guidance"),
     (("CLIP",), "image encoder"),
-    (("AttentionBlock", "VAE"), "autoencoder"),
+    (("VAE",), "autoencoder"),
 )
 
 
@@ -251,7 +250,7 @@ def module_of(stack: Sequence[Place]) -> str:
     names = [place.function for place in stack]
 
     def on_stack(words: tuple[str, ...]) -> bool:
-        return any(name.split(".")[0].startswith(word) or name.startswith(word) for name in names for word in words)
+        return any(name.startswith(words) for name in names)
 
     for words, module in _MODULES:
         if on_stack(words):
@@ -265,13 +264,3 @@ def _source(stack: Sequence[Place]) -> str:
         if _PACKAGE in place.file:
             return f"{place.file.rsplit(_PACKAGE, 1)[1]}:{place.line}"
     return ""
-
-
-def sums(kernels: Sequence[Kernel], attribute: str) -> dict[str, dict[str, Any]]:
-    """{value of an attribute: {count, read, written, flops}} of kernels."""
-    found: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(("count", "read", "written", "flops"), 0))
-    for kernel in kernels:
-        row = found[getattr(kernel, attribute)]
-        for name in row:
-            row[name] += getattr(kernel, name)
-    return dict(found)

@@ -174,7 +174,6 @@ def test_a_text_without_a_program_is_refused():
 def test_numbers_of_gpus_say_where_they_are_from(name):
     gpu = Gpu.load(name)
     assert len(gpu.source) > 40
-    assert f"cores: {gpu.cores}" not in gpu.source
     text = gpu.target_config()
     assert f"core_count: {gpu.cores}" in text
     assert f"memory_bandwidth: {gpu.bandwidth}" in text
@@ -215,9 +214,8 @@ def report():
 
 def test_the_budget_is_of_the_whole_programs():
     """What was parsed of the compiled programs against the FLOPs of their traces, and the kernels that Hopper gets."""
-    reports = {
-        (one.program, one.size[0], one.reduction): one for one in load_reports(PERFORMANCE / "compiled_h100.json")
-    }
+    files = PERFORMANCE.glob("compiled_h100_*.json")
+    reports = {(one.program, one.size[0], one.reduction): one for file in files for one in load_reports(file)}
     flops = json.loads((PERFORMANCE / "flops.json").read_text())
     for size in (512, 768):
         denoiser, decoder = reports["denoiser", size, 1], reports["decoder", size, 1]
