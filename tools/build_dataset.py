@@ -85,7 +85,7 @@ def build(options: argparse.Namespace) -> None:
 
 def read_framing(options: argparse.Namespace) -> Framing:
     if not options.weights:
-        raise InputError("--cache_latents: needs --weights=CHECKPOINT (tools/convert_weights.py makes one)")
+        raise InputError("--cache_latents: needs --weights=CHECKPOINT (`champ convert` makes one)")
     framing = Framing(parse_size("--size", options.size), options.crop, options.resize)
     check_fixed(framing)
     return framing

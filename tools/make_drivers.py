@@ -7,7 +7,7 @@
 
 OUT/unaligned/VIDEO.npz is the video's motion as performed by the person of another video, the one whose height differs
 most, in front of the same camera. OUT/aligned/VIDEO.npz is that motion aligned to the person of the video, as
-tools/align_motion.py does it from the first frame alone. The true video of both is DIR/test/VIDEO.
+`champ align` does it from the first frame alone. The true video of both is DIR/test/VIDEO.
 """
 
 from collections.abc import Sequence

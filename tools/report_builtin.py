@@ -109,7 +109,7 @@ def _parser() -> Parser:
         type=Integer(minimum=0, maximum=99_999),
         help="a timestep, such as 200: also true latents with the noise of this timestep, denoised in one step",
     )
-    parser.add_argument("--lpips", help="folder of LPIPS's weights that tools/convert_weights.py wrote")
+    parser.add_argument("--lpips", help="folder of LPIPS's weights that `champ convert` wrote")
     parser.add_argument("--detector", help="where the detector is kept (OUTPUT_detector.safetensors)")
     parser.add_argument(
         "--detector_steps", type=Integer(minimum=1, maximum=1_000_000), default=600, help="of training (%(default)s)"

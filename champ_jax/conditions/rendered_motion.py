@@ -61,7 +61,7 @@ class RenderedMotion:
         invalid = self._frames[~source.valid[self._frames]]
         if len(invalid):
             warnings.warn(
-                f"{name_frames(invalid)}: not valid in the motion, drawn empty; fill gaps with tools/align_motion.py",
+                f"{name_frames(invalid)}: not valid in the motion, drawn empty; fill gaps with `champ align`",
                 stacklevel=3,
             )
 

@@ -37,7 +37,7 @@ _DENSEPOSE_PARULA = (
     (251, 220, 36), (250, 235, 25), (249, 251, 14),
 )  # fmt: skip
 
-_REMEDY = "Champ expects SMPL parts on black, as tools/render_conditions.py draws them"
+_REMEDY = "Champ expects SMPL parts on black, as `champ render` draws them"
 
 
 def semantic_complaint(image: np.ndarray, mask: np.ndarray | None = None) -> str | None:

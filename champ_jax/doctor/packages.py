@@ -113,7 +113,7 @@ def check_packages() -> list[Finding]:
     ]
     try:
         wanted = requirements()
-    except (LookupError, OSError, ValueError) as error:
+    except (LookupError, OSError, ValueError, ImportError) as error:
         lost = f"what it asks for is unknown: {reason(error)}"
         return [*findings, Finding(GROUP, "requirements", WARNING, lost, "pip install champ_jax in this environment")]
     findings += [_check(requirement) for requirement in wanted if not requirement.extra]

@@ -210,7 +210,7 @@ def load(folder: str | Path, name: str) -> nnx.Module | None:
       InputError: `folder` does not exist, or the file is damaged or holds NaN.
     """
     if find_type(folder) is None:
-        raise InputError(f"{folder}: no such folder; --config.weights names what tools/convert_weights.py wrote")
+        raise InputError(f"{folder}: no such folder; --config.weights names what `champ convert` wrote")
     path = require_folder(folder) / f"{name}.safetensors"
     if find_type(path) is None:
         return None

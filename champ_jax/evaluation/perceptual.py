@@ -21,7 +21,7 @@ class Perceptual:
     """The LPIPS networks of a folder, compiled.
 
     Args:
-      folder: what tools/convert_weights.py wrote.
+      folder: what `champ convert` wrote.
 
     Raises:
       InputError: the folder is missing, has none of them, or a file of it is damaged.
@@ -32,7 +32,7 @@ class Perceptual:
         self._networks = {name: _compiled(network) for name, network in loaded.items() if network is not None}
         if not self._networks:
             files = " or ".join(f"{name}.safetensors" for name in _NETWORKS)
-            raise InputError(f"{folder}: has no {files}; tools/convert_weights.py makes them of the published files")
+            raise InputError(f"{folder}: has no {files}; `champ convert` makes them of the published files")
         self._smallest = max(SMALLEST[name.removeprefix("lpips_")] for name in self._networks)
 
     def measure(self, truth: np.ndarray, result: np.ndarray, inside: np.ndarray) -> dict[str, Values]:

@@ -1,4 +1,4 @@
-"""From a picture, a video or points to motions: the steps of tools/fit_motion.py and of an animation's driving video.
+"""From a picture, a video or points to motions: the steps of `champ fit` and of an animation's driving video.
 
 Every step's result is a file beside the output, with a record of what it was made of, and is used again where that has
 not changed.

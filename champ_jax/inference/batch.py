@@ -60,7 +60,7 @@ def run(config: ml_collections.ConfigDict) -> int:
 def run_jobs(config: ml_collections.ConfigDict) -> int:
     """Runs this process's share of the jobs; 0 if all are done, 2 if only bad inputs failed, 1 otherwise."""
     if config.driving:
-        raise InputError("--config.driving: is for one animation; fit the motions of jobs with tools/fit_motion.py")
+        raise InputError("--config.driving: is for one animation; fit the motions of jobs with `champ fit`")
     weights = find_weights(config)
     mine = read_jobs(config)[jax.process_index() :: jax.process_count()]
     progress = Progress(config.quiet)
@@ -188,7 +188,7 @@ def job_config(shared: ml_collections.ConfigDict, number: int, fields: dict | In
     except InputError as error:
         raise InputError(f"{line}: {error}") from error
     if config.driving:
-        raise InputError(f"{line}: driving is for one animation; fit the motions of jobs with tools/fit_motion.py")
+        raise InputError(f"{line}: driving is for one animation; fit the motions of jobs with `champ fit`")
     if not config.output or "output" not in fields:
         raise InputError(f"{line}: names no output")
     check_config(config, RULES, prefix=f"{line}: ")

@@ -20,5 +20,5 @@ SAMPLING = {"steps": 1, "guidance_scale": 1.0}
 HEIGHT = 128  # height of the video by default: the model knows no other
 NOTICE = (
     "note: no --config.weights given. The built-in model is a small demonstration trained on synthetic people at "
-    "128x128; real people need Champ's weights: convert them with tools/convert_weights.py"
+    "128x128; real people need Champ's weights: convert them with `champ convert`"
 )

@@ -135,14 +135,12 @@ def read_config(directory: str | os.PathLike) -> dict[str, Any]:
     directory = Path(directory)
     path = directory / CONFIG
     if find_type(directory) != "folder":
-        raise InputError(f"{directory}: no such checkpoint directory; make one with tools/convert_weights.py")
+        raise InputError(f"{directory}: no such checkpoint directory; make one with `champ convert`")
     if find_type(path) is None:
-        raise InputError(
-            f"{directory}: is not a checkpoint, it has no {CONFIG}; make one with tools/convert_weights.py"
-        )
+        raise InputError(f"{directory}: is not a checkpoint, it has no {CONFIG}; make one with `champ convert`")
     config = read_json(path)
     if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise InputError(f"{path}: is not the config of a champ_jax checkpoint; make one with tools/convert_weights.py")
+        raise InputError(f"{path}: is not the config of a champ_jax checkpoint; make one with `champ convert`")
     if config.get("version") != VERSION:
         raise InputError(
             f"{path}: is of version {config.get('version')}, this program reads version {VERSION}; "
@@ -196,7 +194,7 @@ def load_checkpoint(
     """Reads a checkpoint directory.
 
     Args:
-      directory: A directory that `save_checkpoint` or tools/convert_weights.py wrote.
+      directory: A directory that `save_checkpoint` or `champ convert` wrote.
       components: names to read; None reads all.
       dtype: The dtype of the floating-point arrays returned; None leaves them as stored.
       expected: {component: nested dict of arrays or ShapeDtypeStructs} the weights have to fit.

@@ -78,7 +78,7 @@ def open_weights(path: str | os.PathLike) -> Weights:
     """Finds weights and reads their metadata, no arrays.
 
     Args:
-      path: a converted checkpoint (tools/convert_weights.py), a training work folder (its newest checkpoint, averaged
+      path: a converted checkpoint (`champ convert`), a training work folder (its newest checkpoint, averaged
         if it keeps an average), or a packed model (a .safetensors file of tools/pack_model.py).
 
     Raises:
@@ -116,7 +116,7 @@ def _run(path: Path) -> Weights:
 
 def _packed(path: Path) -> Weights:
     if path.suffix != ".safetensors":
-        raise InputError(f"{path}: holds no weights to open; name a folder of tools/convert_weights.py or a training's")
+        raise InputError(f"{path}: holds no weights to open; name a folder of `champ convert` or a training's")
     model, (parameters, _) = packed.read_model(path), packed.size_of(path)
     identity = "packed-" + hashlib.sha256(path.read_bytes()).hexdigest()
     return Weights(path, model, identity, parameters, COMPONENTS, {}, {}, {}, lambda names: packed.unpack(path))

@@ -2,9 +2,12 @@
 
 import json
 import os
+import re
+import select
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -124,31 +127,49 @@ def test_words_of_strangers_do_not_run(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["champ"]
 
 
-def test_a_started_shell_completes_by_the_tab_key(script):
-    """In an interactive bash on a pseudo terminal."""
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_a_started_shell_completes_by_the_tab_key(shell, tmp_path):
+    """An interactive shell on a pseudo terminal."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    path = tmp_path / "champ"
+    path.write_text({"bash": completion.bash_script, "zsh": completion.zsh_script}[shell](all_options()))
+    start = {
+        "bash": f"source {path}; bind 'set enable-bracketed-paste off'",
+        "zsh": f"autoload -U compinit; compinit -u -d {tmp_path}/dump; source {path}; unset zle_bracketed_paste",
+    }
+    flags = {"bash": ["--norc", "--noprofile", "-i"], "zsh": ["-f", "-i"]}
     terminal, inside = os.openpty()
     variables = os.environ | {"TERM": "dumb", "PS1": "$ ", "HISTFILE": ""}
     streams = {"stdin": inside, "stdout": inside, "stderr": inside}
-    bash = subprocess.Popen(["bash", "--norc", "--noprofile", "-i"], env=variables, start_new_session=True, **streams)
+    process = subprocess.Popen([shell, *flags[shell]], env=variables, start_new_session=True, **streams)
     os.close(inside)
     try:
-        os.write(terminal, f"source {script}; bind 'set enable-bracketed-paste off'; echo re''ady\n".encode())
-        seen = read_until(terminal, b"ready\r\n")
-        os.write(terminal, b"echo champ\x01\x0b" + b"champ animate --config.samp\tun\t; echo d''one\n")
-        seen = read_until(terminal, b"done\r\n")
-        assert b"champ animate --config.sampler=unipc " in seen
+        os.write(terminal, f"{start[shell]}; echo re''ady\n".encode())
+        read_until(terminal, b"ready\r\n")
+        for typed, expected in TYPED.items():
+            os.write(terminal, typed.encode())
+            read_until(terminal, expected)
+            os.write(terminal, b"\x15")  # clears the line
     finally:
         os.close(terminal)
-        bash.kill()
-        bash.wait()
+        process.kill()
+        process.wait()
+
+
+TYPED = {
+    "champ animate --config.samp\tun\t": b"champ animate --config.sampler=unipc ",
+    "champ animate --config.conditions=depth,norm\t": b"--config.conditions=depth,normal",
+    "champ completion b\t": b"champ completion bash ",
+}
 
 
 def read_until(terminal, end):
-    seen = b""
-    while end not in seen:
+    seen, late = b"", time.monotonic() + 60
+    while end not in re.sub(rb".\x08", b"", seen):  # zsh takes characters back
+        assert select.select([terminal], [], [], late - time.monotonic())[0], seen
         seen += os.read(terminal, 4096)
         assert len(seen) < 100_000
-    return seen
 
 
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")

@@ -85,6 +85,6 @@ def test_a_folder_warns_and_continues(tmp_path, champ, parts):
         (tmp_path / kind).mkdir()
         Image.fromarray(image).save(tmp_path / kind / "0001.png")
     motion = MotionFolder(tmp_path, ["semantic_map"])
-    with pytest.warns(UserWarning, match=r"0001\.png has a purple background.*DensePose.*render_conditions"):
+    with pytest.warns(UserWarning, match=r"0001\.png has a purple background.*DensePose.*champ render"):
         motion.check()
     assert len(motion.read(0, 1)) == 1

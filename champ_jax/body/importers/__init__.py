@@ -71,7 +71,7 @@ def import_motion(
     if is_mapping_with(data, "rotations", "image_size"):
         return _adjusted(Motion.load(path), image_size, focal, fps), []
     if is_mapping_with(data, "vertices", "faces", "translation"):
-        raise InputError(f"{path}: a mesh sequence has no poses; give it to tools/render_conditions.py as it is")
+        raise InputError(f"{path}: a mesh sequence has no poses; give it to `champ render` as it is")
     for reader in READERS:
         source = reader.read(path, data)
         if source is not None:

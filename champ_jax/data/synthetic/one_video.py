@@ -160,7 +160,7 @@ def write_video(settings: Settings, name: VideoName, output: str | os.PathLike) 
     """Writes a video's folder: images/, the conditions, motion.npz and video.json. It appears whole or not at all.
 
     The conditions are those of the bare body, as a fitted SMPL body lies under clothes, byte for byte as
-    `tools/render_conditions.py` draws them from the motion.npz.
+    `champ render` draws them from the motion.npz.
 
     Raises:
       InputError: `output` cannot be written, or the disk is full.

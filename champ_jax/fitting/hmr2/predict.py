@@ -40,7 +40,7 @@ class Network:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Network":
-        """The network of a file that tools/convert_weights.py wrote.
+        """The network of a file that `champ convert` wrote.
 
         Raises:
           InputError: as `weights.load`.

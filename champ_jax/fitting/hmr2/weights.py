@@ -35,7 +35,7 @@ PUBLISHED = "logs/train/multiruns/hmr2/0/checkpoints/epoch=35-step=1000000.ckpt 
 
 _WHERE = (
     "HMR2's weights are published by https://github.com/shubham-goel/4D-Humans "
-    f"({PUBLISHED}); tools/convert_weights.py --source=CHECKPOINT --output=hmr2.safetensors converts them"
+    f"({PUBLISHED}); `champ convert --source=CHECKPOINT --output=hmr2.safetensors` converts them"
 )
 _EVIDENCE = ("backbone.pos_embed", "smpl_head.decpose.weight")  # keys that no other checkpoint has together
 _METADATA = "hmr2"  # the name of the sizes in a converted file
