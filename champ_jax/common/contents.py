@@ -28,10 +28,14 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"Rar!", "is a RAR archive"),
     (b"\x1aE\xdf\xa3", "is a video (Matroska or WebM)"),
     (b"FLV\x01", "is a video (FLV)"),
+    (b"ID3", "is a sound file (MP3)"),
+    (b"fLaC", "is a sound file (FLAC)"),
+    (b"OggS", "is a sound file (Ogg)"),
     (b"\x7fELF", "is a program"),
     (b"MZ", "is a program"),
     (b"\x89HDF", "is an HDF5 file"),
 )
+_RIFF = {b"WEBP": "is a WebP picture", b"AVI ": "is a video (AVI)", b"WAVE": "is a sound file (WAV)"}
 _HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
 
@@ -49,7 +53,7 @@ def describe(head: bytes) -> str | None:
         if head.startswith(magic):
             return phrase
     if head[:4] == b"RIFF":
-        return {b"WEBP": "is a WebP picture", b"AVI ": "is a video (AVI)"}.get(head[8:12], "is a RIFF file")
+        return _RIFF.get(head[8:12], "is a RIFF file")
     if head[4:8] == b"ftyp":
         return _describe_iso_media(head)
     if re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|\?xml|head|body|svg)", head, re.IGNORECASE):

@@ -33,6 +33,7 @@ MIN_FPS, MAX_FPS = 0.001, 1000.0
 _BYTES_PER_PIXEL = 64  # at most, of the frames that a decoder keeps
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # ITU-T H.273
 _WIDE_PRIMARIES = {9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}
+_COVER = 0x400  # AV_DISPOSITION_ATTACHED_PIC
 _THREADS = 4  # of the encoder, fixed because its output depends on their number
 
 
@@ -46,14 +47,16 @@ def read_timed_video(path: str | os.PathLike) -> Iterator[tuple[np.ndarray, floa
     """Yields the frames of a video as uint8 RGB (height, width, 3), one in memory at a time, and when each is shown.
 
     The time is in seconds, from any start; None where the file does not say it. The frames are turned and mirrored as
-    the video's display matrix says (phones record so).
+    the video's display matrix says (phones record so). Transparent pixels become black, as in pictures. More than 8
+    bits a channel are brought to 8.
 
     Raises:
       InputError: the file is missing, holds no video (the message says what it is), its frames are too large to decode,
         or it is damaged: the decoder finds an error, or fewer frames than its index lists (the frame is named).
 
     Warns:
-      UserWarning: the video is HDR or of a wide gamut, or its pixels are not square, so frames will look off.
+      UserWarning: the video is HDR or of a wide gamut, its pixels are not square, or it has transparency that is not
+        decoded, so frames will look off.
     """
     import av
 
@@ -72,7 +75,7 @@ def read_timed_video(path: str | os.PathLike) -> Iterator[tuple[np.ndarray, floa
                 for frame in packet.decode():
                     if frame.is_corrupt:
                         raise InputError(f"{path}: frame {count} is damaged; save or download the video again")
-                    yield _turn(frame.to_ndarray(format="rgb24"), _matrix(frame)), frame.time
+                    yield _turn(_colors(frame), _matrix(frame)), frame.time
                     count += 1
         except (av.FFmpegError, ValueError, MemoryError) as error:
             if isinstance(error, InputError):
@@ -127,9 +130,12 @@ class _open:
                 what = f"{what} that cannot be opened ({why})" if what else "is not a video"
             raise InputError(f"{self._path}: {what}; {', '.join(VIDEO_SUFFIXES)} are read") from error
         try:
-            if not self._container.streams.video:
-                raise InputError(f"{self._path}: holds no video stream")
-            stream = self._container.streams.video[0]
+            # The cover of a sound file is a video stream, too.
+            streams = self._container.streams
+            moving = [one for one in streams.video if not int(getattr(one, "disposition", 0)) & _COVER]
+            if not moving:
+                raise InputError(f"{self._path}: holds no video stream{', but sound' if streams.audio else ''}")
+            stream = moving[0]
             if stream.codec_context is None:
                 raise InputError(f"{self._path}: is damaged or of an unknown codec; save or download it again")
             pixels = stream.width * stream.height
@@ -161,9 +167,19 @@ def _warn_of_colors(path: str | os.PathLike, stream: Any) -> None:
         warnings.warn(
             f"{path}: has the wide gamut {primaries}; its colors will be off, convert it to BT.709", stacklevel=3
         )
+    if stream.metadata.get("alpha_mode") == "1" and context.name in ("vp8", "vp9"):  # kept beside the pictures
+        warnings.warn(f"{path}: its transparency is not decoded; frames show the colors under it", stacklevel=3)
     ratio = stream.sample_aspect_ratio
     if ratio and ratio != 1:
         warnings.warn(f"{path}: its pixels are not square ({ratio}); frames are taken as they are stored", stacklevel=3)
+
+
+def _colors(frame: av.VideoFrame) -> np.ndarray:
+    """(height, width, 3) uint8 RGB, over black where the frame is transparent."""
+    if not any(component.is_alpha for component in frame.format.components):
+        return frame.to_ndarray(format="rgb24")
+    image = frame.to_ndarray(format="rgba")
+    return np.rint(image[..., :3] * (image[..., 3:] / np.float32(255))).astype(np.uint8)
 
 
 def _matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:

@@ -36,6 +36,7 @@ LFS_POINTER = (
     b"version https://git-lfs.github.com/spec/v1\n"
     b"oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345678\n"
 )
+_COVER = av.stream.Disposition.attached_pic
 LONG_NAME = "n" * 300  # no file system takes more than 255 bytes
 NUMBERS = ("nan", "inf", "-inf", "-1", "0", "1e300", "1e9", "1000000000000", "text", "", "²", "1,2", "true")
 
@@ -98,6 +99,24 @@ def mp4(frames: int = 8, size: tuple[int, int] = (32, 32)) -> bytes:
             picture = np.full((size[1], size[0], 3), 20 * index % 256, np.uint8)
             container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(video.encode(None))
+    return stream.getvalue()
+
+
+def sound(cover: bool = False) -> bytes:
+    """A second of silence in an .mp4 without pictures, but perhaps that of a cover."""
+    stream = io.BytesIO()
+    with av.open(stream, "w", format="mp4") as container:
+        audio = container.add_stream("aac", rate=44100)
+        if cover:
+            picture = container.add_stream("png", rate=1)
+            picture.width, picture.height, picture.pix_fmt, picture.disposition = 32, 32, "rgb24", _COVER
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 99, np.uint8), format="rgb24")
+            container.mux([*picture.encode(frame), *picture.encode(None)])
+        for index in range(8):
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            silence.rate, silence.pts = 44100, 1024 * index
+            container.mux(audio.encode(silence))
+        container.mux(audio.encode(None))
     return stream.getvalue()
 
 
@@ -283,6 +302,9 @@ VIDEOS: dict[str, Maker] = {
     "truncated": content(truncated(mp4(64), 0.3)),
     "header-alone": content(mp4()[:40]),
     "without-codec": content(mp4().replace(b"avc1", b"none").replace(b"avcC", b"none")),
+    "sound": content(sound()),
+    "sound-with-a-cover": content(sound(cover=True)),
+    "wav": content(b"RIFF" + struct.pack("<I", 36) + b"WAVEfmt " + bytes(24)),
     "picture": content(png()),
     "npz": content(npz()),
     "zip": content(zip_file()),

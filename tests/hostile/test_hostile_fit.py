@@ -102,6 +102,25 @@ def file_cases() -> Iterator[Case]:
             yield Case(f"openpose-{kind}", FIT, openpose, "json")
 
 
+def video_cases() -> Iterator[Case]:
+    """Videos that cannot be read; the networks have nothing to look at."""
+    for kind, make in kinds.VIDEOS.items():
+        if kind in ("truncated", "picture"):  # there are frames to look at: tests/fitting/test_find_people.py
+            continue
+        culprit = kinds.LONG_NAME[:9] if kind == "long-name" else "dance.mp4"
+        for option in ("--camera=static", "--camera=moving"):
+            yield Case(
+                f"video-{kind}-{option[9:]}",
+                FIT,
+                lambda folder, make=make, option=option: [
+                    f"--input={make(folder / 'dance.mp4')}",
+                    f"--output={folder / 'out.npz'}",
+                    option,
+                ],
+                culprit,
+            )
+
+
 def option_cases() -> Iterator[Case]:
     values = {
         "fps": ("nan", "-1", "0", "1e300", "text", ""),
@@ -188,7 +207,7 @@ def hmr2_cases() -> Iterator[Case]:
     )
 
 
-CASES = [*edit_cases(), *field_cases(), *file_cases(), *hmr2_cases(), *option_cases()]
+CASES = [*edit_cases(), *field_cases(), *file_cases(), *hmr2_cases(), *option_cases(), *video_cases()]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

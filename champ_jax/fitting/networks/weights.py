@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from champ_jax.common.errors import InputError
 from champ_jax.fitting.networks.layers import nested
 from champ_jax.weights.tensor_files import open_tensors
 
@@ -20,7 +21,10 @@ def load_weights(name: str) -> dict[str, Any]:
       name: 'person_detector', 'pose_landmarks', 'hand_landmarks', 'hand_recrop' or 'face_mesh'.
 
     Raises:
-      InputError: the file is missing or damaged.
+      InputError: the file is missing or damaged; it says that the package is to be installed again.
     """
-    with open_tensors(FOLDER / f"{name}.safetensors") as file:
-        return nested({key: file.read(key).astype(np.float32) for key in file.tensors})
+    try:
+        with open_tensors(FOLDER / f"{name}.safetensors") as file:
+            return nested({key: file.read(key).astype(np.float32) for key in file.tensors})
+    except InputError as error:
+        raise InputError(f"{error}; it belongs to champ_jax: install the package again") from error
