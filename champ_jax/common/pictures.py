@@ -76,8 +76,12 @@ def decode_image(file: IO[bytes], mode: str | None, name: str) -> Image.Image:
         return image.convert(mode or ("L" if image.mode in ("1", "L") else "RGB"))
 
 
-def check_image(path: str | os.PathLike) -> tuple[int, int]:
+def check_image(path: str | os.PathLike, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Looks whether a picture can be read, at the least cost: PNG files by their checksums, others are decoded.
+
+    Args:
+      path: the file.
+      max_pixels: pixels of the largest picture that is allowed, which is known before it is decoded.
 
     Returns:
       (width, height) as `read_image` will give it.
@@ -86,7 +90,7 @@ def check_image(path: str | os.PathLike) -> tuple[int, int]:
       InputError: as `read_image`.
     """
     with open_input(path) as file, _open(file, str(path)) as image:
-        _check_decodable(image, str(path))
+        _check_decodable(image, str(path), max_pixels)
         try:
             if image.format == "PNG":  # `getexif` would decode the pixels, after which nothing can be verified
                 exif = Image.Exif()
@@ -147,12 +151,12 @@ def _open(file: IO[bytes], name: str) -> Image.Image:
         raise InputError(f"{name}: {what}; PNG, JPEG, WebP, BMP, TIFF, GIF and AVIF pictures are read") from error
 
 
-def _check_decodable(image: Image.Image, name: str) -> None:
+def _check_decodable(image: Image.Image, name: str, max_pixels: int = MAX_PIXELS) -> None:
     """Refuses what would take too much memory, and modes whose range of values is not known."""
     width, height = image.size
-    if width * height > MAX_PIXELS:
+    if width * height > max_pixels:
         raise InputError(
-            f"{name}: has {width}x{height} pixels, {width * height:,} in all, more than the {MAX_PIXELS:,} that are "
+            f"{name}: has {width}x{height} pixels, {width * height:,} in all, more than the {max_pixels:,} that are "
             "read; make it smaller"
         )
     require_memory(width * height * _BYTES_PER_PIXEL, f"{name}: decoding {width}x{height} pixels", "make it smaller")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import os
@@ -102,11 +103,40 @@ def video_fps(path: str | os.PathLike) -> float:
       InputError: as `read_video`, or the video does not say, or says something impossible.
     """
     with _open(path) as (_, stream):
-        rate = stream.average_rate or stream.guessed_rate
-        fps = float(rate) if rate else math.nan
-        if not MIN_FPS <= fps <= MAX_FPS:
-            raise InputError(f"{path}: has no plausible frame rate ({fps:g} frames per second)")
-        return fps
+        return _frame_rate(path, stream)
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoFacts:
+    """What a video's file says of it; no frame has been decoded.
+
+    Attributes:
+      width, height: pixels of the stored frames.
+      fps: frames per second.
+      frames: number of frames, by the index or else by the length; None where the file says neither.
+    """
+
+    width: int
+    height: int
+    fps: float
+    frames: int | None
+
+
+def video_facts(path: str | os.PathLike) -> VideoFacts:
+    """Size, rate and length of a video's first stream; raises InputError as `video_fps`."""
+    with _open(path) as (container, stream):
+        fps, frames = _frame_rate(path, stream), stream.frames
+        if not frames and container.duration:  # in microseconds
+            frames = math.ceil(container.duration / 1e6 * fps)
+        return VideoFacts(stream.width, stream.height, fps, int(frames) or None)
+
+
+def _frame_rate(path: str | os.PathLike, stream: Any) -> float:
+    rate = stream.average_rate or stream.guessed_rate
+    fps = float(rate) if rate else math.nan
+    if not MIN_FPS <= fps <= MAX_FPS:
+        raise InputError(f"{path}: has no plausible frame rate ({fps:g} frames per second)")
+    return fps
 
 
 class _open:
