@@ -68,6 +68,8 @@ def default_config() -> ConfigDict:
     config.loss.first_timestep = 0
     # weight of latents on the person, those of the background weighing 1; stages 1 and 2
     config.loss.person_weight = 1.0
+    # weight of the decoded pictures' error beside that of the latents; needs cached=false
+    config.loss.pixel_weight = 0.0
     config.loss.drop_rate = 0.1  # probability of training without the reference, for classifier-free guidance
     config.loss.drop_per = "sample"  # what it is drawn for; the published model was trained by batch
     config.loss.kl_weight = 1e-3  # stage 0: weight of the divergence from a normal distribution
@@ -171,6 +173,7 @@ RULES: dict[str, Rule] = {
     "loss.snr_gamma": Number(minimum=0, maximum=1e6),
     "loss.first_timestep": Integer(minimum=0),
     "loss.person_weight": Number(above=0, maximum=1e6),
+    "loss.pixel_weight": Number(minimum=0, maximum=1e6),
     "loss.drop_rate": Number(minimum=0, maximum=1),
     "loss.drop_per": Choice(*DROP_PER),
     "loss.kl_weight": Number(minimum=0, maximum=1e6),
@@ -222,6 +225,10 @@ def check(config: ConfigDict) -> None:
         )
     if config.stage == 0 and config.data.cached:
         raise InputError("data.cached=True: stage 0 trains the autoencoder, whose latents are not there yet")
+    if config.trainable == "stage1_pixels" and not config.loss.pixel_weight:
+        raise InputError(
+            "trainable=stage1_pixels: trains the decoder by the error of its pictures; give --config.loss.pixel_weight"
+        )
     if config.data.cached and config.data.cached_embeddings and config.trainable == "stage1_image_encoder":
         raise InputError(
             f"trainable={config.trainable}: trains the image encoder, whose embeddings cannot be cached; "
@@ -242,6 +249,11 @@ def check(config: ConfigDict) -> None:
     if config.data.cached and config.data.recolored:
         raise InputError(
             f"data.recolored={config.data.recolored}: cached latents keep their colors; pass --config.data.cached=false"
+        )
+    if config.data.cached and config.loss.pixel_weight:
+        raise InputError(
+            f"loss.pixel_weight={config.loss.pixel_weight}: needs the pictures, not cached latents alone; "
+            "pass --config.data.cached=false"
         )
     if config.model:
         model_sizes(config)

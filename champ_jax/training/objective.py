@@ -19,6 +19,7 @@ from champ_jax.diffusion.loss import diffusion_loss, min_snr_weights, sample_noi
 from champ_jax.diffusion.schedules import Schedule
 from champ_jax.inference.stages import embed_pictures, encode_pictures, scaled_latents, unit_range
 from champ_jax.models.champ import Champ
+from champ_jax.models.vae import VAE
 
 Batch = dict[str, Any]
 
@@ -36,6 +37,8 @@ class Objective:
       first_timestep: The least timestep that is drawn. The last one of the schedule alone trains the model for samples
         of one step, which begin at pure noise: no other noise is learned, so more steps are then worse.
       person_weight: what a latent on the person weighs, where one of the background weighs 1 (`person_places`).
+      pixel_weight: What the error of the decoded pictures weighs beside that of the latents (`pixel_loss`); 0 leaves
+        the decoder out. Needs the targets' pictures, and a prediction that a clean sample follows from at any noise.
       drop_rate: how often the reference is dropped (no bank, zero image embedding) for classifier-free guidance.
       drop_per: whether each 'sample' is dropped by itself, or the whole 'batch' at once as the published model did.
       kl_weight: Weight of stage 0's divergence from the standard normal (`champ_jax.training.autoencoder`); the other
@@ -47,6 +50,7 @@ class Objective:
     snr_gamma: float = 5.0
     first_timestep: int = 0
     person_weight: float = 1.0
+    pixel_weight: float = 0.0
     drop_rate: float = 0.1
     drop_per: str = "sample"
     kl_weight: float = 1e-3
@@ -63,6 +67,13 @@ class Objective:
             )
         if self.person_weight <= 0:
             raise InputError(f"loss.person_weight={self.person_weight}: must be above 0")
+        if self.pixel_weight < 0:
+            raise InputError(f"loss.pixel_weight={self.pixel_weight}: must not be negative")
+        if self.pixel_weight and self.schedule.prediction == "epsilon":
+            raise InputError(
+                f"loss.pixel_weight={self.pixel_weight}: no picture follows from predicted noise where little but "
+                "noise is left; train with --config.schedule.prediction=v_prediction"
+            )
         if self.kl_weight < 0:
             raise InputError(f"loss.kl_weight={self.kl_weight}: must not be negative")
 
@@ -110,11 +121,12 @@ def latent_shape(batch: Batch, downscale: int, channels: int) -> tuple[int, ...]
 
 
 def loss(champ: Champ, batch: Batch, draws: Draws, objective: Objective) -> Float[Array, ""]:
-    """The weighted mean squared error of the prediction, float32."""
+    """The weighted mean squared error of the prediction, and of the pictures that it stands for; float32."""
     latents, reference, token = encode(champ, batch, draws)
     schedule, timesteps = objective.schedule, draws.timesteps
+    noisy = schedule.add_noise(latents, draws.noise, timesteps)
     prediction = champ(
-        schedule.add_noise(latents, draws.noise, timesteps),
+        noisy,
         timesteps,
         reference,
         token,
@@ -125,7 +137,41 @@ def loss(champ: Champ, batch: Batch, draws: Draws, objective: Objective) -> Floa
     places = None
     if objective.person_weight != 1.0:
         places = person_places(batch["conditions"], target.shape[2:4], objective.person_weight)
-    return diffusion_loss(prediction, target, min_snr_weights(schedule, timesteps, objective.snr_gamma), places)
+    weights = min_snr_weights(schedule, timesteps, objective.snr_gamma)
+    value = diffusion_loss(prediction, target, weights, places)
+    if objective.pixel_weight:
+        clean = schedule.denoised(prediction.astype(jnp.float32), noisy, timesteps)
+        value += objective.pixel_weight * pixel_loss(champ.vae, clean, batch["pixels"], weights, places)
+    return value
+
+
+def pixel_loss(
+    vae: VAE,
+    latents: Float[Array, "batch frames h w channels"],
+    pictures: UInt8[Array, "batch frames height width 3"],
+    weights: Float[Array, " batch"],
+    places: Float[Array, "batch frames h w 1"] | None = None,
+) -> Float[Array, ""]:
+    """The weighted mean squared error, in [-1, 1], of decoded latents against the pictures, float32 ().
+
+    A model of one step is trained end to end this way (Martin Garcia et al. 2024, "Fine-Tuning Image-Conditional
+    Diffusion Models is Easier than You Think"). The pictures are not clipped, so that errors beyond black and white
+    have a gradient.
+
+    Args:
+      vae: The autoencoder, whose gradient reaches the latents.
+      latents: scaled latents, as the UNets see them.
+      pictures: bytes.
+      weights: the weight of each sample.
+      places: The weights of a sample's latents, each of which weighs the pixels that it covers; None: all 1.
+    """
+    batch, frames, height, width, _ = pictures.shape
+    decoded = vae.decode(latents.reshape(-1, *latents.shape[2:]) / vae.config.scaling_factor)
+    if places is not None:
+        shrink = vae.config.downscale
+        places = jnp.repeat(jnp.repeat(places, shrink, 2), shrink, 3)
+    decoded = decoded.reshape(batch, frames, height, width, 3)
+    return diffusion_loss(decoded, 2 * unit_range(pictures) - 1, weights, places)
 
 
 def person_places(

@@ -54,6 +54,9 @@ TRAINABLE = {
     "stage1_image_encoder": TrainableSet(
         r"^(denoising_unet|reference_unet|guidance|image_encoder)\.", _STAGE1_EXCLUDED
     ),
+    "stage1_pixels": TrainableSet(
+        r"^(denoising_unet|reference_unet|guidance|image_encoder|vae\.decoder|vae\.post_quant_conv)\.", _STAGE1_EXCLUDED
+    ),
     "stage2": TrainableSet(r"^denoising_unet\..*\.motion_modules\."),
 }
 

@@ -47,6 +47,8 @@ def test_every_number_has_a_range():
         ({"model": {"unet": 1}}, "model: "),
         ({"loss": {"first_timestep": 1000}}, r"loss\.first_timestep=1000: the schedule's timesteps are 0 \.\.\. 999"),
         ({"data": {"cached": True, "recolored": 0.5}}, r"data\.recolored=0\.5: cached latents keep their colors"),
+        ({"data": {"cached": True}, "loss": {"pixel_weight": 1.0}}, r"loss\.pixel_weight=1\.0: needs the pictures"),
+        ({"stage": 1, "trainable": "stage1_pixels"}, "trainable=stage1_pixels: trains the decoder by the error"),
         ({"validation": {"every": 1, "steps": 2000}}, r"validation\.steps=2000: the schedule has 1000"),
     ],
 )
