@@ -306,7 +306,7 @@ def test_what_is_not_a_motion_is_refused_by_name(tmp_path, content):
     elif content == "mesh sequence":
         path = tmp_path / "input.npz"
         np.savez(path, vertices=np.zeros((1, 3, 3)), faces=np.zeros((1, 3)), translation=np.zeros((1, 3)))
-        message = r"render_conditions\.py"
+        message = r"champ render"
     elif content == "nobody":
         joblib.dump({"0.jpg": {"time": 0, "tid": [], "smpl": [], "camera": []}}, path)
         message = "nobody was tracked"
