@@ -32,7 +32,8 @@ class Path:
     Attributes:
       timesteps: (N,) int32, noisiest first.
       alphas, sigmas: (N + 1,) float64 signal and noise levels; the last point is the clean sample (1, 0).
-      eta: 0 is deterministic; DDIM adds fresh noise in proportion to it, 1 being DDPM's amount.
+      cumprod: (T,) float64 alpha^2 of every training timestep, for samplers that pass through others than the path's.
+      eta: 0 is deterministic; DDIM adds fresh noise in proportion to it, 1 being DDPM's amount; TCD's gamma.
 
     Raises:
       InputError: eta is not within 0 ... 1.
@@ -41,6 +42,7 @@ class Path:
     timesteps: np.ndarray
     alphas: np.ndarray
     sigmas: np.ndarray
+    cumprod: np.ndarray
     eta: float = 0.0
 
     def __post_init__(self) -> None:
@@ -51,7 +53,7 @@ class Path:
         """The path of `steps` steps that `schedule.timesteps` lays."""
         timesteps = schedule.timesteps(steps)
         cumprod = np.append(schedule.alphas_cumprod[timesteps], 1.0)
-        return cls(timesteps, np.sqrt(cumprod), np.sqrt(1.0 - cumprod), eta)
+        return cls(timesteps, np.sqrt(cumprod), np.sqrt(1.0 - cumprod), schedule.alphas_cumprod, eta)
 
     @property
     def log_snrs(self) -> np.ndarray:
@@ -116,6 +118,46 @@ def unipc(
     return x, (corrected, denoised, previous)
 
 
+def lcm(
+    path: Path,
+    i: Int[ArrayLike, ""],
+    x: Float[ArrayLike, "*shape"],
+    denoised: Float[ArrayLike, "*shape"],
+    memory: Memory,
+    noise: Float[ArrayLike, "*shape"] | None,
+) -> tuple[Float[Array, "*shape"], Memory]:
+    """Luo et al., Latent Consistency Models, algorithm 3: the clean sample, noised afresh to the next level.
+
+    The clean sample is c_skip * x + c_out * denoised, whose weights make it x itself at timestep 0 (the boundary
+    condition of Song et al., Consistency Models, appendix C, with sigma_data = 0.5 and timesteps times 10).
+    """
+    t = 10.0 * path.timesteps
+    skip, out = 0.25 / (t**2 + 0.25), t / np.sqrt(t**2 + 0.25)
+    clean = _at(skip, i) * x + _at(out, i) * denoised
+    return _at(path.alphas[1:], i) * clean + _at(path.sigmas[1:], i) * noise, memory
+
+
+def tcd(
+    path: Path,
+    i: Int[ArrayLike, ""],
+    x: Float[ArrayLike, "*shape"],
+    denoised: Float[ArrayLike, "*shape"],
+    memory: Memory,
+    noise: Float[ArrayLike, "*shape"] | None,
+) -> tuple[Float[Array, "*shape"], Memory]:
+    """Zheng et al., Trajectory Consistency Distillation, algorithm 4 (strategic stochastic sampling).
+
+    A DDIM step goes to timestep (1 - eta) * t' and fresh noise leads back up to the next timestep t'. The last step
+    ends at timestep 0, where the trajectories end that a student has learned, and not at alpha = 1.
+    """
+    following = np.append(path.timesteps[1:], 0)
+    below = path.cumprod[np.floor((1.0 - path.eta) * following).astype(int)]
+    up = path.cumprod[following] / below
+    kept = np.sqrt(up * (1.0 - below)) / path.sigmas[:-1]
+    x = _at(kept, i) * x + _at(np.sqrt(up * below) - kept * path.alphas[:-1], i) * denoised
+    return (x if path.eta == 0 else x + _at(np.sqrt(1.0 - up), i) * noise), memory
+
+
 def _exponential_step(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weights (N,) of the exponential integrator's step, of first order where the slope is 0.
 
@@ -154,11 +196,19 @@ def _at(weights: np.ndarray, i: ArrayLike) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-    """A sampler's step function, how many arrays it remembers, and whether it can add fresh noise."""
+    """A sampler.
+
+    Attributes:
+      step: its function.
+      memory: how many arrays it remembers.
+      takes_eta: whether `Path.eta` says how much fresh noise it adds.
+      needs_noise: whether it adds fresh noise whatever `Path.eta` is.
+    """
 
     step: Callable[..., tuple[jax.Array, Memory]]
     memory: int = 0
-    stochastic: bool = False
+    takes_eta: bool = False
+    needs_noise: bool = False
 
     def start(self, x: ArrayLike) -> Memory:
         """The memory of a run that begins at x."""
@@ -166,7 +216,9 @@ class Sampler:
 
 
 SAMPLERS = {
-    "ddim": Sampler(ddim, stochastic=True),
+    "ddim": Sampler(ddim, takes_eta=True),
     "dpm_solver_2m": Sampler(dpm_solver_2m, memory=1),
     "unipc": Sampler(unipc, memory=3),
+    "lcm": Sampler(lcm, needs_noise=True),
+    "tcd": Sampler(tcd, takes_eta=True),
 }

@@ -274,7 +274,8 @@ def make_update(schedule: Schedule, sampler: str, path: Path, seed: int, everywh
 
     def update(i: jax.Array, x: jax.Array, prediction: jax.Array, memory: Memory) -> tuple[jax.Array, Memory]:
         denoised = schedule.denoised(prediction, x, jnp.asarray(path.timesteps)[i])
-        noise = _frame_noise(jax.random.fold_in(jax.random.key(seed), i + 1), x.shape) if path.eta else None
+        noisy = path.eta or SAMPLERS[sampler].needs_noise
+        noise = _frame_noise(jax.random.fold_in(jax.random.key(seed), i + 1), x.shape) if noisy else None
         return SAMPLERS[sampler].step(path, i, x, denoised, memory, noise)
 
     return jax.jit(update, donate_argnums=(1, 3), out_shardings=everywhere)

@@ -45,7 +45,7 @@ class Settings:
         work.
       seed: seed of the noise.
       sampler: a name of `champ_jax.diffusion.samplers.SAMPLERS`.
-      eta: amount of fresh noise in each step of ddim, 1 being DDPM's.
+      eta: amount of fresh noise in each step of ddim, 1 being DDPM's, and of tcd, whose authors take 0.3.
       windows: how long clips are cut.
       batch: number of windows that a device denoises at once.
       chunk: number of frames that a device encodes or decodes at once.
@@ -67,8 +67,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_config(self.to_config(), RULES, prefix="")
-        if self.eta and not SAMPLERS[self.sampler].stochastic:
-            raise InputError(f"eta={self.eta}: {self.sampler} adds no noise; only ddim takes another eta than 0")
+        if self.eta and not SAMPLERS[self.sampler].takes_eta:
+            taking = " and ".join(name for name, sampler in SAMPLERS.items() if sampler.takes_eta)
+            raise InputError(f"eta={self.eta}: {self.sampler} takes no eta, only {taking} do; leave it 0")
 
     def to_config(self) -> dict[str, Any]:
         """The values by their names in the command's config, windows as a group."""

@@ -71,7 +71,7 @@ def test_the_data_are_the_parsers_own():
         ("champ --v", ["--version "]),
         ("champ animate --config.sam", ["--config.sampler="]),
         ("champ animate --config.windows.s", ["--config.windows.scheme=", "--config.windows.stride="]),
-        ("champ animate --config.sampler=", ["ddim ", "dpm_solver_2m ", "unipc "]),
+        ("champ animate --config.sampler=", ["ddim ", "dpm_solver_2m ", "unipc ", "lcm ", "tcd "]),
         ("champ animate --config.sampler un", ["unipc "]),
         ("champ animate --config.quiet=", ["true ", "false "]),
         ("champ animate --config.conditions=depth,no", ["depth,normal"]),
@@ -187,7 +187,7 @@ def test_the_zsh_script_holds_every_option():
         assert f"({command})" in text
         assert all(f"'{option.name}" in text for option in listed if option.name)
     assert "'--config.sampler=[" in text
-    assert ":value:(ddim dpm_solver_2m unipc)'" in text
+    assert ":value:(ddim dpm_solver_2m unipc lcm tcd)'" in text
 
 
 def test_it_loads_no_jax_and_prints_for_either_shell():

@@ -8,7 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    LCMScheduler,
+    TCDScheduler,
+    UniPCMultistepScheduler,
+)
+from diffusers.schedulers import scheduling_lcm, scheduling_tcd
 
 from champ_jax.diffusion.samplers import SAMPLERS, Path
 from champ_jax.diffusion.schedules import Schedule
@@ -43,6 +50,18 @@ def theirs(scheduler, steps, x, **kwargs):
         now = {name: torch.from_numpy(value[i]).double() for name, value in kwargs.items() if name == "variance_noise"}
         rest = {name: value for name, value in kwargs.items() if name != "variance_noise"}
         x = scheduler.step(predict(x, float(t), torch), t, x, **rest, **now).prev_sample
+    return x.numpy()
+
+
+def theirs_with_noise(monkeypatch, scheduler, path, x, noises, **kwargs):
+    """A run at the path's timesteps, in float64, of a scheduler that draws noise itself: it draws `noises`."""
+    draws = iter(torch.from_numpy(noises).double())
+    for module in (scheduling_lcm, scheduling_tcd):
+        monkeypatch.setattr(module, "randn_tensor", lambda shape, **_: next(draws))
+    scheduler.set_timesteps(timesteps=path.timesteps.tolist())
+    x = torch.from_numpy(x).double()
+    for t in scheduler.timesteps:
+        x = scheduler.step(predict(x, float(t), torch), t, x, **kwargs).prev_sample
     return x.numpy()
 
 
@@ -111,12 +130,43 @@ def test_multistep_samplers_equal_diffusers(name, scheduler, zero_terminal_snr, 
     np.testing.assert_allclose(ours(name, path, x), expected, atol=2e-5)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("schedule", [Schedule(), Schedule("scaled_linear", zero_terminal_snr=False)])
+def test_lcm_equals_diffusers(monkeypatch, schedule, steps):
+    path = Path.of(schedule, steps)
+    x, noises = initial(steps)
+    scheduler = LCMScheduler(**diffusers_config(schedule))
+    expected = theirs_with_noise(monkeypatch, scheduler, path, x, noises)
+    np.testing.assert_allclose(ours("lcm", path, x, noises), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("schedule", [Schedule(), Schedule("scaled_linear")])
+def test_tcd_equals_diffusers(monkeypatch, schedule, eta, steps):
+    path = Path.of(schedule, steps, eta)
+    x, noises = initial(steps)
+    scheduler = TCDScheduler(**diffusers_config(schedule))
+    expected = theirs_with_noise(monkeypatch, scheduler, path, x, noises, eta=eta)
+    np.testing.assert_allclose(ours("tcd", path, x, noises), expected, atol=2e-5)
+
+
+def test_lcm_keeps_a_sample_that_is_clean_already():
+    """The boundary condition: at timestep 0 the consistency function is the identity."""
+    path = Path.of(Schedule(spacing="leading"), 1)
+    path.timesteps[:] = 0
+    x = jax.random.normal(jax.random.key(0), SHAPE)
+    after, _ = SAMPLERS["lcm"].step(path, 0, x, jnp.full(SHAPE, 7.0), (), jnp.zeros(SHAPE))
+    np.testing.assert_allclose(after, x, atol=1e-6)
+
+
 def test_samplers_converge_to_one_solution():
-    """All three solve one equation: with many steps they meet, from pure noise (infinite log-SNRs) to the clean end."""
+    """These solve one equation: with many steps they meet, from pure noise (infinite log-SNRs) to the clean end."""
     schedule = Schedule()
     x, _ = initial()
     expected = ours("ddim", Path.of(schedule, 1000), x)
-    errors = {name: np.abs(ours(name, Path.of(schedule, 50), x) - expected).max() for name in SAMPLERS}
+    solvers = ("ddim", "dpm_solver_2m", "unipc")
+    errors = {name: np.abs(ours(name, Path.of(schedule, 50), x) - expected).max() for name in solvers}
     assert errors["ddim"] < 0.1
     assert errors["dpm_solver_2m"] < errors["ddim"] / 2
     assert errors["unipc"] < errors["ddim"] / 2
@@ -125,16 +175,17 @@ def test_samplers_converge_to_one_solution():
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_a_traced_step_in_a_scan_equals_the_loop(name):
     schedule, path = Schedule(), Path.of(Schedule(), 6)
-    x, _ = initial()
+    x, noises = initial(6)
+    noises = jnp.asarray(noises)
 
     def body(carry, i):
         x, memory = carry
         t = jnp.asarray(path.timesteps)[i]
         denoised = schedule.denoised(predict(x, t.astype(jnp.float32), jnp), x, t)
-        return SAMPLERS[name].step(path, i, x, denoised, memory, None), None
+        return SAMPLERS[name].step(path, i, x, denoised, memory, noises[i]), None
 
     run = jax.jit(lambda x: jax.lax.scan(body, (x, SAMPLERS[name].start(x)), jnp.arange(6))[0][0])
-    np.testing.assert_allclose(run(jnp.asarray(x)), ours(name, path, jnp.asarray(x)), atol=1e-5)
+    np.testing.assert_allclose(run(jnp.asarray(x)), ours(name, path, jnp.asarray(x), noises), atol=1e-5)
 
 
 def test_steps_can_be_jitted_alone():

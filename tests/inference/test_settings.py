@@ -64,8 +64,9 @@ def test_every_setting_has_a_rule():
         ({"seed": 2**32}, "seed=4294967296: expected a whole number"),
         ({"steps": 2.5}, "steps=2.5: expected a whole number"),
         ({"batch": 0}, "windows.batch=0"),
-        ({"sampler": "euler"}, "sampler=euler: expected ddim, dpm_solver_2m or unipc"),
-        ({"sampler": "unipc", "eta": 0.5}, "eta=0.5: unipc adds no noise"),
+        ({"sampler": "euler"}, "sampler=euler: expected ddim, dpm_solver_2m, unipc, lcm or tcd"),
+        ({"sampler": "unipc", "eta": 0.5}, "eta=0.5: unipc takes no eta, only ddim and tcd do"),
+        ({"sampler": "lcm", "eta": 0.5}, "eta=0.5: lcm takes no eta"),
     ],
 )
 def test_values_out_of_range_are_named(change, message):
