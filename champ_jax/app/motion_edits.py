@@ -1,19 +1,27 @@
-"""What a request's `MotionEdits` make of a motion: trimmed, mirrored, and moved and scaled before the camera."""
+"""What a request's `MotionEdits` make of a motion: trimmed, mirrored, aligned, moved and scaled before the camera."""
 
 import dataclasses
 
 import numpy as np
 
 from champ_jax.app.request import FieldError, MotionEdits
+from champ_jax.body.alignment import align
 from champ_jax.body.aspect import differ_in_aspect, fit_image_size
 from champ_jax.body.mirror import mirror
 from champ_jax.body.motion import MEAN_PELVIS, Motion
+from champ_jax.body.smpl import BodyModel
 
 _NEAREST = 0.3  # meters from the camera to the pelvis, at least: nearer, limits reach behind the camera
 
 
-def edited_motion(motion: Motion, edits: MotionEdits, picture_size: tuple[int, int]) -> Motion:
-    """Trims, mirrors, moves and scales a motion, in this order. `edits.align` is not done here.
+def edited_motion(
+    motion: Motion,
+    edits: MotionEdits,
+    picture_size: tuple[int, int],
+    person: Motion | None = None,
+    body: BodyModel | None = None,
+) -> Motion:
+    """Trims, mirrors, aligns, moves and scales a motion, in this order.
 
     Moving displaces the whole path by one vector, and scaling is a zoom of the camera that keeps the pelvis where it
     is; both are measured at the first valid frame that is kept. So feet that stand on the ground stay there, and the
@@ -25,20 +33,28 @@ def edited_motion(motion: Motion, edits: MotionEdits, picture_size: tuple[int, i
       picture_size: (width, height) of the picture to animate. Moves are in its widths and heights, also where its
         aspect is another than that of the motion's camera, which is then fitted to it by
         `champ_jax.conditions.sources.open_conditions` with fit='crop'.
+      person: the picture's person, fitted, onto whom the motion is put; None does not align, whatever `edits.align`.
+      body: the body of both motions' betas; needed where there is a `person`.
 
     Returns:
-      The motion before a camera of the same picture size. The key points of face and hands stay those of the driver's
-      picture, mirrored if the motion is.
+      The motion before a camera of the same picture size; where it was aligned, before the picture's camera. The key
+      points of face and hands stay those of the driver's picture, mirrored if the motion is.
 
     Raises:
       FieldError: 'edits.start' or 'edits.stop' lies beyond the motion or leaves no valid frame, or
         'edits.move_depth' brings a frame to the camera or behind it.
+      InputError: the motion cannot be aligned, as `champ_jax.body.alignment.align` says.
     """
-    trimmed = _trimmed(motion, edits)
-    turned = mirror(trimmed) if edits.mirror else trimmed
-    if not (edits.move_x or edits.move_y or edits.move_depth or edits.scale != 1):
-        return turned
-    return _moved(turned, edits, picture_size)
+    edited = _trimmed(motion, edits)
+    if edits.mirror:
+        edited = mirror(edited)
+    if person is not None:
+        if body is None:
+            raise TypeError("a person to align to needs the body of the betas")
+        edited = align(edited, person, body, body)
+    if edits.move_x or edits.move_y or edits.move_depth or edits.scale != 1:
+        edited = _moved(edited, edits, picture_size)
+    return edited
 
 
 def _trimmed(motion: Motion, edits: MotionEdits) -> Motion:

@@ -4,7 +4,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from champ_jax.body.aspect import differ_in_aspect, fit_image_size
 from champ_jax.body.importers import import_motion
@@ -25,6 +25,8 @@ from champ_jax.conditions.rendered_motion import (
     render_mesh_sequence,
     render_motion,
 )
+
+MotionOrMesh = TypeVar("MotionOrMesh", bound=Motion | MeshSequence)
 
 _FIT_NOTES = {
     "crop": "what lies outside of the picture is cut off (fit=pad keeps all of it)",
@@ -85,13 +87,25 @@ def open_conditions(
         source, notes = _import(path)
     taken = parse_frames(frames, len(source), str(path))
     notes += _fit_notes(path, tuple(int(side) for side in source.image_size), picture_size, fit)
-    if picture_size is not None and differ_in_aspect(source.image_size, picture_size):
-        size, zoom = fit_image_size(source.image_size, picture_size, fit)
-        source = dataclasses.replace(source, image_size=size, focal=source.focal * zoom)
+    if picture_size is not None:
+        source = fit_camera(source, picture_size, fit)
     drawn |= {"frames": slice(taken.start, taken.stop, taken.step), "conditions": conditions or RENDERED}
     if isinstance(source, MeshSequence):
         return render_mesh_sequence(source, **drawn), notes
     return render_motion(source, load_body(body), **drawn), notes
+
+
+def fit_camera(source: MotionOrMesh, picture_size: tuple[int, int], fit: str) -> MotionOrMesh:
+    """A motion, or a mesh that moves, before a camera of the picture's aspect; what has it already stays as it is.
+
+    Args:
+      picture_size: (width, height) of the picture.
+      fit: 'crop', 'pad' or 'none', as `champ_jax.body.aspect.fit_image_size` does it.
+    """
+    if not differ_in_aspect(source.image_size, picture_size):
+        return source
+    size, zoom = fit_image_size(source.image_size, picture_size, fit)
+    return dataclasses.replace(source, image_size=size, focal=source.focal * zoom)
 
 
 def _import(path: Path) -> tuple[Motion, list[str]]:

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from champ_jax.app.motion_edits import edited_motion
-from champ_jax.app.request import FieldError, MotionEdits
+from champ_jax.app.request import FieldError, MotionEdits, built_in_motions
+from champ_jax.body.alignment import align
 from champ_jax.body.aspect import fit_image_size
 from champ_jax.body.cameras import project
 from champ_jax.body.mirror import mirror
 from champ_jax.body.motion import MEAN_PELVIS, Motion
+from champ_jax.body.smpl import load_body
 
 SEEDS = st.integers(0, 5)
 SHARES = st.floats(-0.5, 0.5)
@@ -144,6 +146,19 @@ def test_a_cameras_path_is_zoomed_along():
     scaled = edited_motion(motion, MotionEdits(scale=2.0), SIZE)
     np.testing.assert_allclose(scaled.camera_focal, 2 * motion.camera_focal)
     np.testing.assert_allclose(scaled.focal, 2 * motion.focal)
+
+
+def test_aligning_comes_after_the_mirror_and_before_the_moves():
+    body = load_body(None)
+    motion = Motion.load(built_in_motions()["wave"])
+    person = Motion.load(built_in_motions()["p00000_m00000"])
+    size = tuple(int(side) for side in person.image_size)
+    edits = MotionEdits(start=2, stop=9, mirror=True, align=True, move_x=0.1)
+    expected = align(mirror(motion[2:9]), person, body, body)
+    expected = edited_motion(expected, MotionEdits(move_x=0.1), size)
+    same(edited_motion(motion, edits, size, person, body), expected)
+    with pytest.raises(TypeError, match="body"):
+        edited_motion(motion, edits, size, person)
 
 
 @pytest.mark.parametrize(
