@@ -27,7 +27,7 @@ class FieldError(InputError):
 
     def __init__(self, message: object, field: str | None = None):
         super().__init__(message)
-        self.field = field
+        self.field = None if field is None else str(InputError(field))  # it may be what a stranger wrote
 
 
 def built_in_pictures() -> dict[str, Path]:

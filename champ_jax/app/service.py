@@ -4,7 +4,6 @@ A user is a string, the owner, which the server makes of a secret that only this
 (`champ_jax.app.identity`). What belongs to another owner does not exist.
 """
 
-import asyncio
 import contextlib
 import dataclasses
 import math
@@ -12,9 +11,9 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from champ_jax.app import uploads
 from champ_jax.app.dispatcher import Dispatcher
@@ -39,11 +38,13 @@ RESULTS = {
     "comparison": "animation_comparison.mp4",
     "frames": "frames.zip",
     "record": "animation.json",
+    "picture": "animation_reference.png",
+    "motion": "animation_motion.npz",
 }
 """{name of a result: its file}: the video, picture and maps and video side by side, the frames as PNG, and the record
-that `champ animate --config=FILE` repeats."""
+that `champ animate --config=FILE` repeats, with the picture and the motion as they were used. A motion folder, whose
+maps are drawn, is not copied."""
 
-_POLL = 0.2  # seconds between two looks at a job
 _KEY = 200  # characters of a request's key, at most
 
 
@@ -178,7 +179,7 @@ class Service:
 
     # Uploads
 
-    def upload(self, owner: str, name: str, stream: IO[bytes]) -> Upload:
+    def upload(self, owner: str, name: str, stream: uploads.Readable) -> Upload:
         """Keeps a file, after it was looked at: a picture, a motion.npz, a motion folder as zip, or a driving video.
 
         Args:
@@ -187,7 +188,8 @@ class Service:
           stream: its bytes.
 
         Raises:
-          InputError: it is too large, of no kind that is taken, or broken. Nothing is kept of it then.
+          UploadTooLarge: it is longer than this server takes.
+          InputError: it is of no kind that is taken, broken, or holds too much. Nothing is kept of it then.
         """
         id, name = f"u-{secrets.token_urlsafe(16)}", uploads.safe_name(name)
         folder = self._temporary / id
@@ -197,6 +199,8 @@ class Service:
             uploads.receive(stream, path, name, self.settings.max_upload_mib * 2**20)
             about = uploads.examine(path, self.settings)
             os.rename(folder, self._uploads / id)
+        except uploads.UploadTooLarge:
+            raise
         except InputError as error:
             raise InputError(self._public(str(error))) from error
         finally:
@@ -216,6 +220,27 @@ class Service:
     def uploads(self, owner: str) -> Sequence[Upload]:
         """A user's uploads, newest first."""
         return [self._upload(id, about) for id, about in self._store.uploads(owner).items()][::-1]
+
+    def remove_upload(self, owner: str, id: str) -> None:
+        """Removes a user's upload.
+
+        Raises:
+          NotFound: there is none.
+          Conflict: a job that has not ended needs it.
+        """
+        kept = self.find_upload(owner, id)
+        if id in self._needed_uploads(owner):
+            raise Conflict(f"{kept.name}: a job that waits or runs needs it; cancel the job first")
+        self._remove_upload(id)
+
+    def _remove_upload(self, id: str) -> None:
+        self._store.remove_upload(id)
+        shutil.rmtree(self._uploads / id, ignore_errors=True)
+
+    def _needed_uploads(self, owner: str) -> set[str]:
+        """The ids of the uploads that a user's unfinished jobs need."""
+        unfinished = [row for row in self._store.jobs(owner) if row["state"] not in FINISHED]
+        return {id for row in unfinished for id in AnimationRequest.from_json(row["request"]).uploads}
 
     def _upload(self, id: str, about: Row) -> Upload:
         return Upload(id=id, **{**about, "path": self._uploads / id / about["path"]})
@@ -345,46 +370,24 @@ class Service:
         row = self._job(owner, id)
         if row["state"] != DONE:
             raise Conflict(f"{id}: is {row['state']}, not done; there are no results")
-        return {name: self._jobs / id / file for name, file in RESULTS.items()}
+        return {name: self._jobs / id / RESULTS[name] for name in self.result_names(self._status(row))}
 
-    def events(self, owner: str, id: str, after: int = 0) -> Iterator[Event]:
-        """A job's events after number `after`, as they come, until it has ended; raises NotFound."""
-        row = self._job(owner, id)
-        while True:
-            with self._store.changed:
-                new = self._store.events(id, after)
-                if not new:
-                    if self._store.job(id) is None:
-                        return
-                    self._store.changed.wait(1.0)
-            for event in self._events(row, new):
-                yield event
-                after = event.number
-                if event.status.is_finished:
-                    return
+    def result_names(self, status: JobStatus) -> Sequence[str]:
+        """The names of the results that there are of a job: none unless it is done."""
+        if status.state != DONE:
+            return []
+        return [name for name, file in RESULTS.items() if (self._jobs / status.id / file).is_file()]
 
-    def events_now(self, owner: str, id: str, after: int = 0) -> Sequence[Event]:
-        """A job's events after number `after`, without waiting; raises NotFound."""
+    def events(self, owner: str, id: str, after: int = 0) -> Sequence[Event]:
+        """A job's events after number `after` so far; raises NotFound."""
         row = self._job(owner, id)
-        return list(self._events(row, self._store.events(id, after)))
+        return [*self._events(row, self._store.events(id, after))]
 
     def _events(self, row: Row, new: Sequence[tuple[int, Row]]) -> Iterator[Event]:
         columns = ("state", "attempts", "started", "finished")
         for number, kept in new:
             known = {name: kept.pop(name) for name in columns}
             yield Event(number, self._status({**row, **known, "about": kept}))
-
-    async def watch(self, owner: str, id: str) -> AsyncIterator[JobStatus]:
-        """A job's status whenever it has changed, until it has ended; raises NotFound."""
-        last = None
-        while True:
-            status = self.status(owner, id)
-            if status != last:
-                yield status
-                last = status
-            if status.is_finished:
-                return
-            await asyncio.sleep(_POLL)
 
     def preview(self, owner: str, id: str) -> Path:
         """The newest preview of a job; raises NotFound where there is none."""
@@ -463,14 +466,10 @@ class Service:
 
     def _remove_old_uploads(self, owner: str) -> None:
         """Removes the user's oldest uploads that no unfinished job needs."""
-        needed = set()
-        for row in self._store.jobs(owner):
-            if row["state"] not in FINISHED:
-                needed |= set(AnimationRequest.from_json(row["request"]).uploads)
+        needed = self._needed_uploads(owner)
         for id in list(self._store.uploads(owner))[: -self.settings.uploads_kept]:
             if id not in needed:
-                self._store.remove_upload(id)
-                shutil.rmtree(self._uploads / id, ignore_errors=True)
+                self._remove_upload(id)
 
     def _remove_strays(self) -> None:
         """Removes the folders of uploads and jobs that are not in the tables: what a killed server left."""

@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Protocol
 
 from champ_jax.app.settings import AppSettings
 from champ_jax.body.importers import import_motion
@@ -35,6 +35,17 @@ KINDS = {
 _PART = 2**20
 _ENTRIES = 8  # files of a motion folder's zip, at most, to every frame that is allowed: five maps and what is beside
 _RATIO = 20  # how much larger than the limit of an upload an unpacked motion folder may be
+
+
+class Readable(Protocol):
+    """What files are received from: an open file, or a request's body."""
+
+    def read(self, size: int, /) -> bytes:
+        """The next bytes, in any number; b'' at the end."""
+
+
+class UploadTooLarge(InputError):
+    """A file is larger than the server takes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,11 +87,12 @@ def safe_name(name: str) -> str:
     return (stem or "file") + suffix
 
 
-def receive(stream: IO[bytes], path: Path, name: str, limit: int) -> None:
+def receive(stream: Readable, path: Path, name: str, limit: int) -> None:
     """Writes what a stream holds into a file.
 
     Raises:
-      InputError: it is longer than `limit` bytes, or the disk is full.
+      UploadTooLarge: it is longer than `limit` bytes.
+      InputError: the disk is full.
     """
     require_space(path, _PART)
     size = 0
@@ -88,7 +100,7 @@ def receive(stream: IO[bytes], path: Path, name: str, limit: int) -> None:
         while part := stream.read(_PART):
             size += len(part)
             if size > limit:
-                raise InputError(
+                raise UploadTooLarge(
                     f"{name}: is larger than the {size_text(limit)} that this server takes; make it smaller"
                 )
             file.write(part)
