@@ -6,6 +6,7 @@ import functools
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from champ_jax.inference.config import RULES, SHARED, select_devices
 from champ_jax.inference.job import Job
 from champ_jax.inference.pipeline import ChampPipeline
 from champ_jax.inference.settings import Settings
+from champ_jax.weights.lora import with_lora
 from champ_jax.weights.opening import Weights, open_weights
 
 
@@ -117,11 +119,11 @@ def settle(config: ml_collections.ConfigDict) -> None:
 
 
 def find_weights(config: ml_collections.ConfigDict) -> Weights:
-    """The weights that the config names, found and not loaded.
+    """The weights that the config names, with its LoRA files, found and not loaded.
 
     Raises:
-      InputError: there are none, a network is missing, or parts of them were never trained as a Champ's and
-        `config.untrained` is false.
+      InputError: there are none, a network is missing, parts of them were never trained as a Champ's and
+        `config.untrained` is false, or a LoRA file does not fit them.
     """
     weights = open_weights(config.weights or builtin.MODEL)
     weights.require()
@@ -131,6 +133,9 @@ def find_weights(config: ml_collections.ConfigDict) -> Weights:
             f"{weights.path}: holds parts that were never trained as a Champ: {parts}; convert Champ's own files, "
             "train these weights first, or accept them with --config.untrained=true"
         )
+    weights, notes = with_lora(weights, config.lora)
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
     return weights
 
 

@@ -24,7 +24,7 @@ FPS = 24.0
 
 # Fields that belong to the whole command, not to a job.
 SHARED = (
-    *("weights", "untrained", "dtype", "devices", "deterministic"),
+    *("weights", "untrained", "lora", "dtype", "devices", "deterministic"),
     *("jobs", "quiet", "distributed", "compilation_cache"),
 )
 # Fields that do not bear on the result.
@@ -44,7 +44,7 @@ RULES: dict[str, Rule] = {
 """{dotted field: the values it may have}."""
 
 GROUPS = {
-    "Inputs": ("weights", "untrained", "reference", "motion", "driving", "body", "jobs"),
+    "Inputs": ("weights", "untrained", "lora", "reference", "motion", "driving", "body", "jobs"),
     "Outputs": ("output", "comparison", "frames_output", "latents_output", "picture_size", "quiet"),
     "The clip": ("width", "height", "frames", "fps", "fit", "conditions"),
     "Sampling": ("steps", "guidance_scale", "seed", "noise", "sampler", "eta"),
@@ -61,6 +61,8 @@ def get_config() -> ml_collections.ConfigDict:
     # a converted checkpoint, a training work folder or a packed model; empty: the small built-in model
     config.weights = ""
     config.untrained = False  # accepts weights that hold parts no training of a Champ has seen
+    # LoRA files added to the denoiser, FILE[:SCALE],...; reference:FILE for the ReferenceNet (docs/weights.md)
+    config.lora = ""
     config.reference = ""  # the picture of the person; empty: the built-in one
     config.motion = ""  # a motion folder, motion.npz or mesh_sequence.npz; empty: the built-in motion
     # in place of a motion: a video, or a tracker's points, whose person is fitted

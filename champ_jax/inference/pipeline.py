@@ -37,6 +37,7 @@ from champ_jax.models.functional import PureNetwork, fill
 from champ_jax.models.options import AttentionKernels
 from champ_jax.models.unet import Reference
 from champ_jax.weights.checkpoint import DTYPES, check_fit
+from champ_jax.weights.lora import with_lora
 from champ_jax.weights.opening import Weights, open_weights
 
 
@@ -85,13 +86,22 @@ class ChampPipeline:
             self.parameters[name] = jax.device_put(fill(parameters, weights[name]), self._everywhere)
 
     @classmethod
-    def from_checkpoint(cls, path: str | os.PathLike, *, dtype: str = "bfloat16", **options: Any) -> "ChampPipeline":
+    def from_checkpoint(
+        cls, path: str | os.PathLike, *, lora: str = "", dtype: str = "bfloat16", **options: Any
+    ) -> "ChampPipeline":
         """Loads a converted checkpoint, a training work folder or a packed model; `options` as for the constructor.
 
+        Args:
+          path: The weights.
+          lora: LoRA files to add, 'FILE[:SCALE],...' (`champ_jax.weights.lora`).
+          dtype: 'bfloat16' or 'float32'.
+          options: as for the constructor.
+
         Raises:
-          InputError: no weights, damaged ones, or ones of another architecture (every misfit is named).
+          InputError: no weights, damaged ones, or ones of another architecture (every misfit is named); a LoRA that
+            does not fit them.
         """
-        return cls.from_weights(open_weights(path), dtype=dtype, **options)
+        return cls.from_weights(with_lora(open_weights(path), lora)[0], dtype=dtype, **options)
 
     @classmethod
     def from_weights(cls, weights: Weights, *, dtype: str = "bfloat16", **options: Any) -> "ChampPipeline":

@@ -66,10 +66,11 @@ def unet_names(keys: Iterable[str]) -> dict[str, str]:
         (max(int(match[1]), 1) for key in keys if (match := re.match(r"input_blocks\.(\d{1,4})\.0\.op\.weight", key))),
         default=len(keys),
     )
-    return {_unet_name(key, level): key for key in keys}
+    return {unet_name(key, level): key for key in keys}
 
 
-def _unet_name(key: str, level: int) -> str:
+def unet_name(key: str, level: int) -> str:
+    """diffusers' key for LDM's key without UNET_PREFIX; `level` is the number of layers a level, its ResNets and one."""
     for prefix, name in _UNET_ENDS:
         if key.startswith(prefix):
             return _resnet_name(name + key.removeprefix(prefix))

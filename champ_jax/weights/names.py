@@ -28,12 +28,19 @@ _CONV1X1 = re.compile(
     r"(^|\.)(conv_shortcut|quant_conv|post_quant_conv|(attentions\.\d+|guidance_attention)\.proj_(in|out))\.kernel$"
 )
 
-# (pattern, today's name): how files made before diffusers 0.18 name the VAE's attention.
-_OLD_NAMES = (
+# (pattern, the name here): how files made before diffusers 0.18 name the VAE's attention, and how diffusers' motion
+# adapters name the motion modules.
+_OTHER_NAMES = (
     (re.compile(r"(\.attentions\.\d+)\.query\."), r"\1.to_q."),
     (re.compile(r"(\.attentions\.\d+)\.key\."), r"\1.to_k."),
     (re.compile(r"(\.attentions\.\d+)\.value\."), r"\1.to_v."),
     (re.compile(r"(\.attentions\.\d+)\.proj_attn\."), r"\1.to_out.0."),
+    (re.compile(r"(\.motion_modules\.\d+)\.(?!temporal_transformer\.)"), r"\1.temporal_transformer."),
+    (re.compile(r"(\.temporal_transformer\.transformer_blocks\.\d+)\.attn1\."), r"\1.attention_blocks.0."),
+    (re.compile(r"(\.temporal_transformer\.transformer_blocks\.\d+)\.attn2\."), r"\1.attention_blocks.1."),
+    (re.compile(r"(\.temporal_transformer\.transformer_blocks\.\d+)\.norm1\."), r"\1.norms.0."),
+    (re.compile(r"(\.temporal_transformer\.transformer_blocks\.\d+)\.norm2\."), r"\1.norms.1."),
+    (re.compile(r"(\.temporal_transformer\.transformer_blocks\.\d+)\.norm3\."), r"\1.ff_norm."),
 )
 
 
@@ -134,8 +141,8 @@ def is_table(path: Path) -> bool:
 
 
 def canonical(key: str) -> str:
-    """Today's name of a tensor whose file may use an older one."""
-    for pattern, name in _OLD_NAMES:
+    """The name here of a tensor whose file may use an older one, or another library's."""
+    for pattern, name in _OTHER_NAMES:
         key = pattern.sub(name, key)
     return key
 

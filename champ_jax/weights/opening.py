@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class Weights:
       components: the networks there are, of COMPONENTS, in that order.
       sources: how the files a checkpoint was converted from stored each tensor; empty for other kinds.
       untrained: {part: where its values come from} of the parts that no training of a Champ has seen.
+      added: files that are added to the weights when they are read.
     """
 
     path: Path
@@ -36,14 +37,15 @@ class Weights:
     untrained: Mapping[str, str]
     _digests: Mapping[str, str]
     _read: Callable[[Sequence[str]], dict[str, Tree]]
+    added: tuple[Path, ...] = ()
 
     @property
     def files(self) -> list[Path]:
         """The files and folders that are read."""
         if self.path.is_file():
-            return [self.path]
+            return [self.path, *self.added]
         names = (CONFIG, work_folder.MODEL, work_folder.INITIAL, work_folder.CHECKPOINTS, *COMPONENTS)
-        return [self.path / name for name in names if (self.path / name).exists()]
+        return [*(self.path / name for name in names if (self.path / name).exists()), *self.added]
 
     def require(self, components: Sequence[str] = COMPONENTS) -> None:
         """Raises InputError, naming the first, if one of `components` is not there."""
@@ -68,6 +70,33 @@ class Weights:
         self.require(names)
         trees = self._read(names)
         return {name: trees[name] if dtype is None else cast(trees[name], dtype) for name in names}
+
+    def altered(
+        self,
+        change: Callable[[str, Tree], Tree],
+        *,
+        components: Iterable[str],
+        identity: str,
+        files: Sequence[Path],
+    ) -> "Weights":
+        """The same weights with some components changed when they are read.
+
+        Args:
+          change: gives the component's tree from its name and what is stored, which it may take apart.
+          components: the names of those it changes.
+          identity: tells the change apart from others.
+          files: what it reads.
+        """
+        changed = set(components)
+
+        def read(names: Sequence[str]) -> dict[str, Tree]:
+            trees = self._read(names)
+            return {name: change(name, tree) if name in changed else tree for name, tree in trees.items()}
+
+        digests = {name: digest for name, digest in self._digests.items() if name not in changed}
+        return dataclasses.replace(
+            self, identity=self.identity + identity, added=(*self.added, *files), _digests=digests, _read=read
+        )
 
     def digest(self, component: str, tree: Tree) -> str:
         """The sha256 of a component's arrays: as recorded when they were written, else of `tree`, read as stored."""
