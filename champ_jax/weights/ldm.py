@@ -70,7 +70,7 @@ def unet_names(keys: Iterable[str]) -> dict[str, str]:
 
 
 def unet_name(key: str, level: int) -> str:
-    """diffusers' key for LDM's key without UNET_PREFIX; `level` is the number of layers a level, its ResNets and one."""
+    """diffusers' key for LDM's key without UNET_PREFIX; a level has `level` layers: its ResNets and one."""
     for prefix, name in _UNET_ENDS:
         if key.startswith(prefix):
             return _resnet_name(name + key.removeprefix(prefix))

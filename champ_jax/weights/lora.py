@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from champ_jax.common.errors import InputError, listed
-from champ_jax.common.files import find_type, open_input, parse_json, read_json
+from champ_jax.common.files import find_type, parse_json, read_json
 from champ_jax.common.ranges import Number
 from champ_jax.models.champ import ChampConfig
 from champ_jax.weights.checkpoint import Tree, is_floating
@@ -35,7 +35,7 @@ _REFERENCE = "reference:"
 _DIFFUSERS_SETTINGS = "lora_adapter_metadata"
 _SCALE = Number(minimum=-100, maximum=100)
 _ALPHA = Number(minimum=0, maximum=1e6)
-# PEFT's initializations that change the weights the adapter is added to, so that it means nothing beside the first ones.
+# PEFT's initializations that change the weights the adapter is added to: beside others it means nothing.
 _CHANGE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
@@ -193,8 +193,7 @@ def open_lora(asked: Asked, model: ChampConfig) -> LoraFile:
         why = " but for the text encoder, which Champ has not" if ignored else ""
         raise InputError(f"{path}: holds no LoRA{why}")
     notes = [f"{path}: {len(ignored)} tensors passed over (text encoder): {listed(ignored)}"] if ignored else []
-    with open_input(path) as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     identity = f"lora-{asked.component}-{asked.scale:g}-{settings.identity}{digest}"
     return LoraFile(path, asked.component, pairs, identity, notes)
 

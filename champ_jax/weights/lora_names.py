@@ -36,7 +36,7 @@ _DORA = re.compile(r"\.dora_scale$|lora_magnitude_vector")
 
 # Places in LDM's numbering whose dots kohya's trainer has made underscores.
 _LDM_DOTS = (
-    (re.compile(r"^(input_blocks|output_blocks)_(\d+)_(\d+)_"), r"\1.\2.\3."),
+    (re.compile(r"^(input_blocks|output_blocks)_(\d+)_(\d+)(_|$)"), r"\1.\2.\3."),
     (re.compile(r"^(middle_block|time_embed|out)_(\d+)(_|$)"), r"\1.\2."),
     (re.compile(r"\.(in_layers|out_layers|emb_layers)_(\d+)$"), r".\1.\2"),
 )
@@ -44,7 +44,7 @@ _LDM = re.compile(r"(input_blocks|middle_block|output_blocks|time_embed|out)[._]
 
 
 class Place(NamedTuple):
-    """What one tensor of a LoRA file is: DOWN, UP or ALPHA of the module of a key (that of its weight, less '.weight')."""
+    """What one tensor of a LoRA file is: DOWN, UP or ALPHA of a module, named by its weight's key less '.weight'."""
 
     module: str
     part: str
