@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from hostile import kinds
 from hostile.harness import Case, check, run_command, snapshot
 from PIL import Image
@@ -11,6 +12,7 @@ from PIL import Image
 from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.inference import builtin
 from champ_jax.inference.pipeline import ChampPipeline
+from champ_jax.weights import packed
 
 LATENTS = (24, 16, 16, 4)  # of a run on built-in inputs
 
@@ -128,6 +130,7 @@ NUMBERS = {
     "windows.batch": ("0", "-1", "1000000000", "nan"),
     "windows.scheme": ("", "closed", "SHIFTED", "0"),
     "sampler": ("", "euler", "DDIM"),
+    "lora": (",", ":", "reference:", "nothing.safetensors:nan", "nothing.safetensors:1e9", "nothing.safetensors:²"),
     "dtype": ("", "float16", "int8"),
     "fit": ("", "stretch"),
     "conditions": ("", ",", "pose", "depth,depth", "depth,normal,depth", "mask", "depth;normal"),
@@ -144,6 +147,7 @@ CASES = [
     ),
     *of_files("weights", "weights", WEIGHTS),
     *of_files("weights", "model.safetensors", kinds.SAFETENSORS),
+    *of_files("lora", "lora.safetensors", kinds.SAFETENSORS),
     *of_files("output", "out.mp4", kinds.FILE_OUTPUTS),
     *of_files("latents_output", "latents.npy", kinds.FILE_OUTPUTS),
     *of_files("frames_output", "frames", kinds.FOLDER_OUTPUTS),
@@ -198,6 +202,42 @@ def frames_of_user(fill):
         return {"frames_output": folder / "frames"}
 
     return make
+
+
+def lora(**shapes):
+    """A LoRA file of ones for the built-in model's conv_in, or what `shapes` (end of a key: shape) makes of it."""
+
+    def make(folder):
+        unet = packed.read_model(builtin.MODEL).unet
+        down, up = (2, unet.in_channels, 3, 3), (unet.block_out_channels[0], 2, 1, 1)
+        ends = {"lora_down.weight": down, "lora_up.weight": up} | shapes
+        tensors = {f"lora_unet_conv_in.{end}": np.ones(shape, np.float32) for end, shape in ends.items() if shape}
+        return {"lora": kinds.content(kinds.safetensors_file(**tensors))(folder / "lora.safetensors")}
+
+    return make
+
+
+def lora_of_nan(folder):
+    path = lora()(folder)["lora"]
+    tensors = safetensors.numpy.load_file(path)
+    safetensors.numpy.save_file({key: array * np.float32("nan") for key, array in tensors.items()}, path)
+    return {"lora": path}
+
+
+def peft_folder(settings):
+    def make(folder):
+        file = lora()(folder)["lora"]
+        (folder / "adapter").mkdir()
+        file.rename(folder / "adapter" / "adapter_model.safetensors")
+        settings(folder / "adapter" / "adapter_config.json")
+        return {"lora": folder / "adapter"}
+
+    return make
+
+
+def onto_lora(folder):
+    fields = lora()(folder)
+    return fields | {"latents_output": fields["lora"]}
 
 
 def foreign_record(folder):
@@ -279,6 +319,18 @@ CASES += [
     animate("wider-than-video", "16384", lambda folder: wide(folder)),
     # Weights.
     animate("weights-of-users", "weights", lambda folder: {"weights": kinds.folder(folder / "weights")}),
+    # LoRA files.
+    animate("lora-of-another-width", "conv_in.lora_up.weight", lora(**{"lora_up.weight": (7, 2, 1, 1)})),
+    animate("lora-of-another-kernel", "conv_in.lora_down.weight", lora(**{"lora_down.weight": (2, 4, 5, 5)})),
+    animate("lora-without-up", "no up factor", lora(**{"lora_up.weight": None})),
+    animate("lora-of-dora", "dora_scale", lora(dora_scale=(1,))),
+    animate("lora-unknown-key", "lora_mid.weight", lora(**{"lora_mid.weight": (2, 2, 3, 3)})),
+    animate("lora-of-nan", "lora.safetensors", lora_of_nan),
+    animate("latents-onto-lora", "is the input", onto_lora),
+    *[
+        animate(f"lora-settings-{kind}", "adapter_config.json", peft_folder(make))
+        for kind, make in BROKEN_CONFIGS.items()
+    ],
     animate("eta-of-unipc", "eta", lambda folder: {"sampler": "unipc", "eta": 0.5}),
     animate("motion-below-video", "out.mp4", lambda folder: {"output": below(folder)}),
 ]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from hosts import finish, start_hosts
 from PIL import Image
 
@@ -156,6 +157,25 @@ def test_a_record_repeats_the_run_bit_for_bit(finished, tmp_path):
     assert animate.main(arguments) == 0
     assert (tmp_path / "again.npy").read_bytes() == (folder / "8f_128_nocfg.npy").read_bytes()
     assert (tmp_path / "again.mp4").read_bytes() == (folder / "8f_128_nocfg.mp4").read_bytes()
+
+
+def test_a_lora_changes_the_run_and_its_record_repeats(finished, common, inputs, tmp_path):
+    folder, _, _ = finished
+    up, down = np.full((32, 1, 1, 1), 0.1, np.float32), np.full((1, 4, 3, 3), 0.1, np.float32)
+    tensors = {"lora_unet_conv_in.lora_up.weight": up, "lora_unet_conv_in.lora_down.weight": down}
+    safetensors.numpy.save_file(tensors, tmp_path / "lora.safetensors")
+    job = next(job for job in golden_jobs(tmp_path) if job["output"].endswith("8f_128_nocfg.mp4"))
+    fields = [f"--config.{name}={value}" for name, value in job.items()]
+    assert animate.main([*common, *inputs, *fields, f"--config.lora={tmp_path}/lora.safetensors:0.5"]) == 0
+    plain = np.load(folder / "8f_128_nocfg.npy")
+    latents = tmp_path / "8f_128_nocfg.npy"
+    assert np.abs(np.load(latents) - plain).max() > 1e-3
+    record = json.loads(latents.with_suffix(".json").read_text())
+    assert record["config"]["lora"] == f"{tmp_path}/lora.safetensors:0.5"
+    assert record["checkpoint"] != json.loads((folder / "8f_128_nocfg.json").read_text())["checkpoint"]
+    again = [f"--config.output={tmp_path / 'again.mp4'}", f"--config.latents_output={tmp_path / 'again.npy'}"]
+    assert animate.main([f"--config={latents.with_suffix('.json')}", "--config.frames_output=", *again]) == 0
+    assert (tmp_path / "again.npy").read_bytes() == latents.read_bytes()
 
 
 @pytest.fixture
