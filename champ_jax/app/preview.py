@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import warnings
 from itertools import islice
 from pathlib import Path
 
@@ -86,14 +85,17 @@ def draw_preview(
     one, number = edited[place : place + 1], edits.start + place
     if not one.valid[0]:
         return Preview(len(whole), number, {PICTURE: picture}, (f"frame {number} does not show the body",))
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            drawn = render_motion(fit_camera(one, size, "crop"), model, conditions=CONDITIONS).read(0, 1, (SIDE, SIDE))
-        except InputError as error:  # which knows of one frame only
-            raise InputError(str(error).replace("frame 0", f"frame {number}")) from error
-    notes = tuple(str(warning.message).replace("frame 0", f"frame {number}") for warning in caught)
+    try:
+        drawn = render_motion(fit_camera(one, size, "crop"), model, conditions=CONDITIONS).read(0, 1, (SIDE, SIDE))
+    except InputError as error:  # which knows of one frame only
+        raise InputError(str(error).replace("frame 0", f"frame {number}")) from error
+    notes = () if drawn["normal"].any() else (f"frame {number}: the body is outside the picture",)
     return Preview(len(whole), number, _over(picture, {name: maps[0] for name, maps in drawn.items()}), notes)
+
+
+def motion_length(path: Path) -> int:
+    """The number of frames of a motion's file; raises InputError."""
+    return len(_motion(path))
 
 
 def _of_folder(picture: np.ndarray, size: tuple[int, int], path: Path, edits: MotionEdits, frame: int) -> Preview:
