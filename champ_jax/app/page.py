@@ -8,6 +8,7 @@ from typing import Any
 import gradio
 
 from champ_jax.app import page_view
+from champ_jax.app.identity import owner_of
 from champ_jax.app.page_fields import (
     EDITS,
     GENERAL,
@@ -27,6 +28,7 @@ from champ_jax.app.store import DONE
 from champ_jax.common.errors import InputError
 
 _TICK = 0.5  # seconds between two looks at a job that waits or runs
+_SENT = (600, 3600)  # seconds between two looks for files that were sent and never used, and until they are removed
 
 Updates = dict[Any, Any]
 """{component: its new value or properties}, as Gradio's handlers give them."""
@@ -50,23 +52,22 @@ _PICK = """element.addEventListener('click', event => {
 });"""
 
 
-def build_page(service: Service, settings: AppSettings, owner: Callable[[gradio.Request], str]) -> gradio.Blocks:
+def build_page(service: Service, settings: AppSettings) -> gradio.Blocks:
     """The page, to be mounted by `champ_jax.app.page_mount.mount_page`.
 
     Args:
       service: does what the page asks for.
       settings: the server's, whose limits the helps name.
-      owner: whose page it is, by the request.
     """
-    return _Page(service, settings, owner).blocks
+    return _Page(service, settings).blocks
 
 
 class _Page:
     """The components, and the handlers of their events."""
 
-    def __init__(self, service: Service, settings: AppSettings, owner: Callable[[gradio.Request], str]):
-        self._service, self._settings, self._owner = service, settings, owner
-        with gradio.Blocks(title="Champ", analytics_enabled=False, fill_width=True) as self.blocks:
+    def __init__(self, service: Service, settings: AppSettings):
+        self._service, self._settings = service, settings
+        with gradio.Blocks(title="Champ", analytics_enabled=False, fill_width=True, delete_cache=_SENT) as self.blocks:
             self._build()
             self._wire()
 
@@ -155,7 +156,7 @@ class _Page:
 
     def _open(self, request: gradio.Request, frame: int) -> Updates:
         """The page as it opens: the user's uploads, and the newest job."""
-        owner = self._owner(request)
+        owner = owner_of(request)
         jobs = self._service.list(owner)
         updates = {self._fields[field]: self._choices(owner, field) for field in self._uploads}
         updates |= self._count(owner, DEFAULTS) | self._show(owner, jobs[0] if jobs else None)
@@ -165,7 +166,7 @@ class _Page:
         return gradio.update(choices=choices(self._service, owner, field), **chosen)
 
     def _look(self, request: gradio.Request, frame: int, *values: Any) -> Updates:
-        return self._draw(self._owner(request), frame, values)
+        return self._draw(owner_of(request), frame, values)
 
     def _draw(self, owner: str, frame: int, values: Sequence[Any]) -> Updates:
         """The drawing of what is chosen, or the error beside its field."""
@@ -186,7 +187,7 @@ class _Page:
 
     def _choose_motion(self, request: gradio.Request, frame: int, *values: Any) -> Updates:
         """Another motion: all of it is kept."""
-        owner = self._owner(request)
+        owner = owner_of(request)
         untrimmed = _changed(values, {"edits.start": 0, "edits.stop": ""})
         return self._count(owner, untrimmed) | self._draw(owner, frame, untrimmed)
 
@@ -216,7 +217,7 @@ class _Page:
         def receive(request: gradio.Request, path: str | None, frame: int, *values: Any) -> Updates:
             if path is None:
                 return {area: None}
-            owner = self._owner(request)
+            owner = owner_of(request)
             try:
                 with open(path, "rb") as stream:
                     upload = self._service.upload(owner, Path(path).name, stream)
@@ -237,7 +238,7 @@ class _Page:
     # The job
 
     def _submit(self, request: gradio.Request, *values: Any) -> Updates:
-        owner = self._owner(request)
+        owner = owner_of(request)
         try:
             id = self._service.submit(owner, request_of(values))
             return self._show(owner, self._service.status(owner, id)) | self._fields.show_error()
@@ -245,7 +246,7 @@ class _Page:
             return self._failure(error)
 
     def _stop(self, request: gradio.Request, job: str | None) -> Updates:
-        owner = self._owner(request)
+        owner = owner_of(request)
         with contextlib.suppress(NotFound):
             if job is not None:
                 return self._show(owner, self._service.cancel(owner, job))
@@ -253,7 +254,7 @@ class _Page:
 
     def _tick(self, request: gradio.Request, job: str | None, shown: Shown | None) -> Updates:
         """What has changed of the job that is shown."""
-        owner = self._owner(request)
+        owner = owner_of(request)
         try:
             if job is None:
                 return self._show(owner, None)
@@ -272,7 +273,7 @@ class _Page:
 
     def _pick(self, request: gradio.Request, event: gradio.EventData, frame: int) -> Updates:
         """A job of the gallery: what it was made of, and its result."""
-        owner = self._owner(request)
+        owner = owner_of(request)
         try:
             status = self._service.status(owner, str(event.job))
         except NotFound as error:
@@ -283,7 +284,7 @@ class _Page:
         return updates | self._show(owner, status) | self._draw(owner, frame, values)
 
     def _forget(self, request: gradio.Request, job: str | None) -> Updates:
-        owner = self._owner(request)
+        owner = owner_of(request)
         with contextlib.suppress(InputError):
             if job is not None:
                 self._service.remove(owner, job)

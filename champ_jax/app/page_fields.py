@@ -110,7 +110,7 @@ def _number(value: Any) -> Any:
 
 
 def _text(value: float | None) -> str:
-    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return "" if value is None else str(value).removesuffix(".0")
 
 
 def choices(service: Service, owner: str, field: str) -> list[tuple[str, str]]:

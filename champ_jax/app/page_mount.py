@@ -95,8 +95,6 @@ class OnlyPage:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["Content-Security-Policy"] = POLICY
-                headers["X-Content-Type-Options"] = "nosniff"
-                headers["Referrer-Policy"] = "same-origin"
             await send(message)
 
         await self._app(scope, receive, send_guarded)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from champ_jax.app import addresses
 from champ_jax.app.preview import BODY, DRIVING, PICTURE, Preview
 from champ_jax.app.service import RESULTS, JobStatus
 from champ_jax.app.store import CANCELLED, DONE, FAILED, QUEUED
@@ -37,16 +38,6 @@ DOWNLOADS = {
 }
 
 _STATES = {"queued": "Waiting", "running": "Running", "done": "Done", "failed": "Failed", "cancelled": "Cancelled"}
-
-
-def result_url(id: str, name: str) -> str:
-    """Where the API gives a file of `RESULTS`; relative to the page."""
-    return f"api/jobs/{id}/result/{name}"
-
-
-def preview_url(status: JobStatus) -> str:
-    """Where the API gives the newest preview; a new preview has a new address, so that no old one is kept."""
-    return f"api/jobs/{status.id}/preview?{status.preview.stem if status.preview else ''}"
 
 
 def drawing(preview: Preview) -> str:
@@ -130,8 +121,9 @@ def live(status: JobStatus) -> str:
     """The preview of a job that runs; '' while there is none."""
     if status.is_finished or status.preview is None:
         return ""
+    source = addresses.preview(status.id, status.preview.stem)
     return (
-        f'<figure class="live"><img src="{preview_url(status)}" alt="A frame of the animation as it stands">'
+        f'<figure class="live"><img src="{source}" alt="A frame of the animation as it stands">'
         "<figcaption>As it stands</figcaption></figure>"
     )
 
@@ -143,13 +135,13 @@ def result(status: JobStatus, files: Mapping[str, Path]) -> str:
     panels = [PICTURE, *config.get("conditions", ()), "animation"]
     shown = json.dumps([CAPTIONS.get(name, name) for name in panels])
     links = "".join(
-        f'<li><a href="{result_url(status.id, name)}" download="{RESULTS[name]}">{label}</a></li>'
+        f'<li><a href="{addresses.result(status.id, name)}" download="{RESULTS[name]}">{label}</a></li>'
         for name, label in DOWNLOADS.items()
         if name in files
     )
     return (
-        f'<champ-player comparison="{result_url(status.id, "comparison")}" fps="{config.get("fps") or 24}" '
-        f'panels="{escape(shown)}"><video controls loop muted playsinline src="{result_url(status.id, "video")}">'
+        f'<champ-player comparison="{addresses.result(status.id, "comparison")}" fps="{config.get("fps") or 24}" '
+        f'panels="{escape(shown)}"><video controls loop muted playsinline src="{addresses.result(status.id, "video")}">'
         f'</video></champ-player><ul class="downloads" aria-label="Downloads">{links}</ul>'
     )
 
@@ -171,7 +163,9 @@ def gallery(jobs: Sequence[JobStatus], current: str | None) -> str:
 
 def _card(job: JobStatus, current: bool) -> str:
     if job.state == DONE:
-        picture = f'<video src="{result_url(job.id, "video")}#t=0.1" preload="metadata" muted playsinline></video>'
+        picture = (
+            f'<video src="{addresses.result(job.id, "video")}#t=0.1" preload="metadata" muted playsinline></video>'
+        )
     else:
         picture = f'<span class="no-picture" aria-hidden="true">{_SIGNS.get(job.state, "…")}</span>'
     took = f" in {duration(job.finished - job.started)}" if job.state == DONE and job.started and job.finished else ""

@@ -12,6 +12,8 @@ from champ_jax.app import addresses
 from champ_jax.app.api import make_api
 from champ_jax.app.gate import Gate
 from champ_jax.app.identity import Identities
+from champ_jax.app.page import build_page
+from champ_jax.app.page_mount import mount_page
 from champ_jax.app.service import Service
 from champ_jax.app.settings import AppSettings
 from champ_jax.common import children
@@ -30,6 +32,7 @@ def make_app(service: Service, settings: AppSettings) -> Gate:
     """The whole server as an ASGI program, over a service that is open."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.mount(f"/{addresses.API}", make_api(service, settings))
+    mount_page(app, build_page(service, settings), settings)
     return Gate(app, settings, Identities.open(settings.workspace))
 
 

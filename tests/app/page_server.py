@@ -1,21 +1,15 @@
 """The page on a server of its own, with a worker that makes nothing but files of the right kinds."""
 
-import json
-import secrets
 import sys
 import threading
 import time
 from pathlib import Path
 
 import uvicorn
-from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import FileResponse
 
-from champ_jax.app.page import build_page
-from champ_jax.app.page_mount import mount_page
-from champ_jax.app.service import NotFound, Service
+from champ_jax.app.server import make_app
+from champ_jax.app.service import Service
 from champ_jax.app.settings import AppSettings
-from champ_jax.common.errors import InputError
 
 WORKER = r"""
 import json, sys, threading, time, zipfile
@@ -87,7 +81,11 @@ class PageServer:
     def __enter__(self) -> "PageServer":
         self.service = Service(self.settings, worker=[sys.executable, "-c", WORKER])
         self.service.__enter__()
-        server = uvicorn.Server(uvicorn.Config(self._app(), port=0, log_level="warning", ws="none"))
+        program = make_app(self.service, self.settings)
+        config = uvicorn.Config(
+            program, port=0, log_level="warning", ws="none", lifespan="on", timeout_graceful_shutdown=1
+        )
+        server = uvicorn.Server(config)
         self._server, self._thread = server, threading.Thread(target=server.run, daemon=True)
         self._thread.start()
         while not server.started:
@@ -96,41 +94,6 @@ class PageServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.should_exit = self._server.force_exit = True
+        self._server.should_exit = True
         self._thread.join()
         self.service.close()
-
-    def _app(self) -> FastAPI:
-        app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-
-        @app.middleware("http")
-        async def know(request: Request, call_next):
-            response = await call_next(request)
-            if "owner" not in request.cookies:
-                response.set_cookie("owner", secrets.token_hex(8), httponly=True, samesite="strict")
-            return response
-
-        @app.get("/api/jobs/{id}/result/{name}")
-        def result(id: str, name: str, request: Request):
-            return self._file(request, lambda owner: self.service.result(owner, id)[name])
-
-        @app.get("/api/jobs/{id}/preview")
-        def preview(id: str, request: Request):
-            return self._file(request, lambda owner: self.service.preview(owner, id))
-
-        mount_page(
-            app, build_page(self.service, self.settings, lambda request: request.cookies["owner"]), self.settings
-        )
-        return app
-
-    def _file(self, request: Request, find) -> FileResponse:
-        try:
-            return FileResponse(find(request.cookies.get("owner", "")))
-        except (NotFound, InputError) as error:
-            raise HTTPException(404, str(error)) from error
-
-
-if __name__ == "__main__":  # to look at by hand
-    with PageServer(Path(sys.argv[1])) as server:
-        print(json.dumps(server.url), flush=True)
-        time.sleep(float(sys.argv[2]))
