@@ -5,6 +5,8 @@ from browser import Watch, browsers, needs_chromium
 from page_server import PageServer
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from champ_jax.app.addresses import API
+
 pytestmark = needs_chromium
 SECONDS = 60_000  # in milliseconds: the machine may be busy
 
