@@ -36,7 +36,8 @@ def default_config() -> ConfigDict:
     config.steps = 60_000  # steps of the whole run
     config.seed = 0  # seed of all randomness
     config.init = ""  # a checkpoint directory or a work folder to start from; empty: random weights
-    config.init_motion = ""  # the same, for the motion modules alone; empty: those of `init`
+    # the same, or a file of motion modules (AnimateDiff's), for them alone; empty: those of `init`
+    config.init_motion = ""
     config.conditions = CONDITIONS  # the guidance maps that the model is given
     # sizes (ChampConfig.to_json) of a model trained from random weights; empty takes those of `init`, or Champ's
     config.model = ConfigDict()

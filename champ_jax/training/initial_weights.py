@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from champ_jax.common.errors import InputError
-from champ_jax.common.files import require_folder
+from champ_jax.common.files import find_type, require_folder
 from champ_jax.models.champ import ChampConfig
 from champ_jax.models.initial_values import initial_value
 from champ_jax.models.motion_module import MotionConfig
@@ -16,6 +16,7 @@ from champ_jax.training.config import DTYPES, kernels, model_sizes, schedule_of
 from champ_jax.training.parameters import Network
 from champ_jax.training.sharding import parameter_shardings
 from champ_jax.weights.flat import Flat, from_components
+from champ_jax.weights.motion_files import read_motion_modules
 from champ_jax.weights.opening import open_weights
 
 MOTION = ".motion_modules."
@@ -54,21 +55,20 @@ def load_initial(config: ConfigDict, platform: str | None = None, compute_capabi
     if config.trainable == "decoder" and not config.init:
         raise InputError("trainable=decoder: without init there is no encoder whose latents it could learn")
     sizes, arrays = _load(config.init, "init") if config.init else (model_sizes(config), {})
+    motion_notes: tuple[str, ...] = ()
     if config.init and config.model:
         sizes = _reconcile(sizes, model_sizes(config), config.init)
     if config.init_motion:
-        motion_sizes, motion = _load(config.init_motion, "init_motion")
-        if motion_sizes.motion is None:
-            raise InputError(f"init_motion={config.init_motion}: has no motion modules")
-        arrays = {name: array for name, array in arrays.items() if MOTION not in name}
-        arrays |= {name: array for name, array in motion.items() if MOTION in name}
-        sizes = dataclasses.replace(sizes, motion=motion_sizes.motion)
+        motion_sizes, motion, motion_notes = _load_motion(config.init_motion, sizes)
+        arrays = {name: array for name, array in arrays.items() if MOTION not in name} | motion
+        sizes = dataclasses.replace(sizes, motion=motion_sizes)
     if config.stage == 2 and sizes.motion is None:
         sizes = dataclasses.replace(sizes, motion=model_sizes(config).motion or MotionConfig())
     schedule = schedule_of(config)
     sizes = dataclasses.replace(sizes, conditions=tuple(config.conditions), inference=schedule, training=schedule)
     network = build_network(config, sizes, platform, compute_capability)
     arrays, carried, notes = _match(network, arrays, config.init)
+    notes = (*motion_notes, *notes)
     has_motion = config.stage == 2 or any(MOTION in name for name in carried)
     return Initial(sizes if has_motion else network.config, network, arrays, carried, notes)
 
@@ -91,6 +91,20 @@ def _load(path: str, field: str) -> tuple[ChampConfig, Flat]:
         raise InputError(f"{field}={error}") from error
     weights = open_weights(path)
     return weights.model, from_components(weights.load())
+
+
+def _load_motion(path: str, sizes: ChampConfig) -> tuple[MotionConfig, Flat, tuple[str, ...]]:
+    """The motion modules' sizes, their arrays, and notes: of a file that holds nothing else, or of other weights."""
+    if find_type(path) == "file":
+        try:
+            motion, arrays, notes = read_motion_modules(path, sizes)
+        except InputError as error:
+            raise InputError(f"init_motion={path}: {str(error).removeprefix(f'{path}: ')}") from error
+        return motion, arrays, tuple(notes)
+    given, arrays = _load(path, "init_motion")
+    if given.motion is None:
+        raise InputError(f"init_motion={path}: has no motion modules")
+    return given.motion, {name: array for name, array in arrays.items() if MOTION in name}, ()
 
 
 def _reconcile(given: ChampConfig, asked: ChampConfig, path: str) -> ChampConfig:

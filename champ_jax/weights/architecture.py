@@ -50,7 +50,7 @@ def read_architecture(
     motion = None
     if with_motion:
         file = files["motion_module"]
-        motion = MotionConfig() if file is None else _measure(file, "motion module", _motion_fields, _as(MotionConfig))
+        motion = MotionConfig() if file is None else motion_sizes(file)
     encoders = [file for part, file in files.items() if part.startswith("guidance_encoder_") and file is not None]
     guidance = _measure_guidance(encoders) or GuidanceConfig(out_channels=unet.block_out_channels[0])
     image_encoder = _read(tree.image_encoder_config, CLIPVisionConfig.from_json)
@@ -65,6 +65,11 @@ def read_architecture(
         )
     except InputError as error:
         raise InputError(f"{tree.root}: its networks do not fit together: {error}") from error
+
+
+def motion_sizes(file: PartFile) -> MotionConfig:
+    """The sizes of the motion modules in a file; raises InputError if it holds none."""
+    return _measure(file, "motion module", _motion_fields, _as(MotionConfig))
 
 
 def _read(path: Path, parse: Callable[[Any], Config]) -> Config:
@@ -137,11 +142,15 @@ def _vae_fields(shapes: Shapes) -> dict[str, Any]:
 
 
 def _motion_fields(shapes: Shapes) -> dict[str, Any]:
-    """Fields of a MotionConfig. Heads leave no trace in the shapes: they stay AnimateDiff's 8."""
+    """Fields of a MotionConfig. Heads leave no trace in the shapes: they stay AnimateDiff's 8. Without position tables
+    the length stays its 32, which later motion modules are trained on."""
+    if not shapes:
+        raise StopIteration
+    tables = [shape[1] for key, shape in shapes.items() if key.endswith(".pos_encoder.pe")]
     return {
         "attention_blocks": _count(shapes, r".*\.attention_blocks\.(\d{1,3})\."),
-        "max_length": commonest(shape[1] for key, shape in shapes.items() if key.endswith(".pos_encoder.pe")),
         "in_middle": any(key.startswith("mid_block.") for key in shapes),
+        **({"max_length": commonest(tables)} if tables else {}),
     }
 
 

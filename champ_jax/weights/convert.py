@@ -16,6 +16,7 @@ from champ_jax.common.outputs import Output, claim
 from champ_jax.common.ranges import Choice, Integer
 from champ_jax.models.champ import COMPONENTS
 from champ_jax.models.initial_values import initial_value
+from champ_jax.models.motion_module import position_table
 from champ_jax.weights.checkpoint import CHECKPOINT, DTYPES, checkpoint_writer
 from champ_jax.weights.conversion_plan import Part, Plan, make_plan
 from champ_jax.weights.flat import dotted
@@ -112,8 +113,8 @@ def read_file(
     """
     with open_tensors(source.path) as file:
         for key, name in names.items():
-            if key not in source.infos:  # a table that newer files leave out
-                yield name.path, np.arange(name.shape[-1], dtype=np.int32).reshape(name.flax_shape)
+            if key not in source.infos:
+                yield name.path, _left_out(name, dtype)
                 continue
             is_index = source.infos[key].dtype.kind == "i"  # JAX holds 32-bit integers
             array = name.to_flax(file.read(source.keys[key]), np.int32 if is_index else DTYPES[dtype])
@@ -123,6 +124,13 @@ def read_file(
                     "download the file again"
                 )
             yield name.path, array
+
+
+def _left_out(name: TensorName, dtype: str) -> np.ndarray:
+    """A table that newer files leave out: the motion modules' positions, or the indices of CLIP's."""
+    if name.path[-1] == "pe":
+        return position_table(*name.flax_shape[1:]).astype(DTYPES[dtype])
+    return np.arange(name.shape[-1], dtype=np.int32).reshape(name.flax_shape)
 
 
 def _nbytes(name: TensorName, dtype: str) -> int:

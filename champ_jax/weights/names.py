@@ -131,8 +131,8 @@ def files_of(component: str, tree: Mapping[Any, Any]) -> dict[str, dict[str, Ten
 
 
 def is_optional(key: str) -> bool:
-    """Whether a file may lack the tensor: newer ones leave out what can be counted off."""
-    return key.endswith(".position_ids")
+    """Whether a file may lack the tensor: newer ones leave out what can be computed."""
+    return key.endswith((".position_ids", ".pos_encoder.pe"))
 
 
 def is_table(path: Path) -> bool:
@@ -145,6 +145,15 @@ def canonical(key: str) -> str:
     for pattern, name in _OTHER_NAMES:
         key = pattern.sub(name, key)
     return key
+
+
+def places_of(key: str) -> tuple[str, ...]:
+    """The keys that one tensor of a file is for, of its canonical name: diffusers' motion adapters hold one position
+    table for the two attentions of a block."""
+    if key.endswith(".pos_embed.pe"):
+        block = key.removesuffix(".pos_embed.pe")
+        return tuple(f"{block}.attention_blocks.{number}.pos_encoder.pe" for number in (0, 1))
+    return (key,)
 
 
 def flatten(tree: Mapping[Any, Any], prefix: Path = ()) -> Iterable[tuple[Path, Any]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from champ_jax.common.errors import InputError, listed
 from champ_jax.weights import ldm
-from champ_jax.weights.names import canonical
+from champ_jax.weights.names import canonical, places_of
 from champ_jax.weights.tensor_files import TensorInfo, open_tensors
 
 # Entries that files of a part often hold besides and that no network here has: {part: {pattern: what they are}}.
@@ -94,10 +94,10 @@ def read_part(path: Path, part: str) -> PartFile:
         names = {key: key for key in infos}
     keys: dict[str, str] = {}
     for name, original in names.items():
-        key = canonical(name)
-        if key in keys:
-            raise InputError(f"{path}: {keys[key]} and {original} are two tensors for {key}")
-        keys[key] = original
+        for key in places_of(canonical(name)):
+            if key in keys:
+                raise InputError(f"{path}: {keys[key]} and {original} are two tensors for {key}")
+            keys[key] = original
     found = PartFile(path, keys, {key: infos[original] for key, original in keys.items()}, others, passed_over)
     if part == "motion_module":
         return found._without({key: "not a motion module's" for key in keys if _MOTION not in key})

@@ -159,6 +159,7 @@ def test_a_record_repeats_the_run_bit_for_bit(finished, tmp_path):
     assert (tmp_path / "again.mp4").read_bytes() == (folder / "8f_128_nocfg.mp4").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_lora_changes_the_run_and_its_record_repeats(finished, common, inputs, tmp_path):
     folder, _, _ = finished
     up, down = np.full((32, 1, 1, 1), 0.1, np.float32), np.full((1, 4, 3, 3), 0.1, np.float32)
