@@ -140,9 +140,9 @@ def _match(network: Network, arrays: Flat, path: str) -> tuple[Flat, Flat, tuple
     missing = [name for name in shapes if name not in known]
     given_parts = {_part(name) for name in known}
     for part in sorted({_part(name) for name in missing} - given_parts):
-        if not (part.startswith("guidance.") or part == "motion modules"):
+        if path and not (part.startswith("guidance.") or part == "motion modules"):
             raise InputError(f"init={path}: has no {part}")
-        notes.append(f"{part}: not in init={path}, initialized")
+        notes.append(f"{part}: not in init={path}, initialized" if path else f"{part}: initialized")
     problems = [f"{name} is missing" for name in missing if _part(name) in given_parts]
     problems += [f"{name} is unexpected" for name in unexpected]
     problems += [
