@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import functools
-import os
 import sys
 import traceback
 import warnings
@@ -14,6 +13,7 @@ import jax
 import ml_collections
 
 from champ_jax.common import configs, outputs
+from champ_jax.common.compilation_cache import use_compilation_cache
 from champ_jax.common.errors import InputError, listed
 from champ_jax.common.files import parse_json, read_text
 from champ_jax.common.progress import Progress
@@ -114,8 +114,7 @@ def settle(config: ml_collections.ConfigDict) -> None:
             if config[name] is None:
                 config[name] = sampling[name]
     select_devices(config)
-    if config.compilation_cache and not on_cpu and not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(config.compilation_cache))
+    use_compilation_cache(config.compilation_cache)
 
 
 def find_weights(config: ml_collections.ConfigDict) -> Weights:

@@ -7,7 +7,7 @@ import ml_collections
 from ml_collections import config_dict
 
 from champ_jax.body.aspect import FITS
-from champ_jax.common import distributed
+from champ_jax.common import compilation_cache, distributed
 from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.configs import Guide
 from champ_jax.common.errors import InputError
@@ -28,7 +28,7 @@ SHARED = (
     *("jobs", "quiet", "distributed", "compilation_cache"),
 )
 # Fields that do not bear on the result.
-UNRECORDED = ("jobs", "quiet", "distributed", "compilation_cache")
+UNRECORDED = ("jobs", "quiet", "distributed", "compilation_cache", "profile")
 
 FPS_RULE = Number(minimum=0.1, maximum=1000, optional=True)
 RULES: dict[str, Rule] = {
@@ -49,7 +49,7 @@ GROUPS = {
     "The clip": ("width", "height", "frames", "fps", "fit", "conditions"),
     "Sampling": ("steps", "guidance_scale", "seed", "noise", "sampler", "eta"),
     "Windows of long clips": ("windows.",),
-    "Where it runs": ("dtype", "devices", "chunk", "deterministic", "compilation_cache"),
+    "Where it runs": ("dtype", "devices", "chunk", "deterministic", "compilation_cache", "profile."),
     "Several processes": ("distributed.",),
 }
 """{heading in --help: its fields}."""
@@ -93,7 +93,11 @@ def get_config() -> ml_collections.ConfigDict:
     config.deterministic = False  # on a GPU: only algorithms that repeat bit for bit, slower
     config.jobs = ""  # a .jsonl of jobs, {"reference", "motion", "output", ...} a line; empty: one animation
     config.quiet = False  # prints no progress
-    config.compilation_cache = "~/.cache/champ_jax"  # a folder for GPU and TPU programs; empty: none
+    config.compilation_cache = compilation_cache.DEFAULT  # a folder for GPU and TPU programs; empty: none
+
+    config.profile = ml_collections.ConfigDict()
+    # A:B: also writes OUTPUT_profile, a profiler's trace of the denoising steps from A to the one before B; empty: none
+    config.profile.steps = ""
 
     config.distributed = distributed.defaults()  # jobs are split among processes
     return config

@@ -1,11 +1,12 @@
 """One animation from files to files: inputs opened and checked, the pipeline run, outputs and a record written."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from champ_jax.common import locks, outputs
 from champ_jax.common.arrays import read_npy
 from champ_jax.common.condition_names import MASK
 from champ_jax.common.errors import InputError
+from champ_jax.common.files import atomic_path
 from champ_jax.common.outputs import Output
 from champ_jax.common.pictures import read_image
+from champ_jax.common.profiler import OFF, Profiler, parse_steps
 from champ_jax.common.progress import Progress
 from champ_jax.conditions.motion_folder import MotionFolder
 from champ_jax.conditions.protocol import Conditions
@@ -32,6 +35,7 @@ from champ_jax.weights.opening import Weights
 
 _FAST = 40.0  # frames per second from which a motion is worth a hint
 _VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov")
+_TRACE = outputs.folder_with("a profiler's trace", lambda path: {one.name for one in path.iterdir()} == {"plugins"})
 _RECORD = outputs.json_with("the record of an animation", "config", "frames", "checkpoint")
 
 
@@ -72,6 +76,7 @@ class Job:
         """
         settings, model = Settings.from_config(config), weights.model
         settings.check(model, config.conditions)
+        parse_steps(config.profile.steps, settings.steps)
         picture = read_image(_reference(config))
         picture_size = picture.shape[1], picture.shape[0]
         size = settings.size(model, picture.shape)
@@ -135,6 +140,8 @@ class Job:
         if file := self.config.latents_output:
             size = 4 * int(np.prod(self.latent_shape))
             places["latents"] = Output("--config.latents_output", file, outputs.NPY, size)
+        if self.config.profile.steps:
+            places["profile"] = Output("--config.profile.steps", video.with_name(f"{video.stem}_profile"), _TRACE)
         return places | {"record": Output("--config.output", video.with_suffix(".json"), _RECORD)}
 
     @property
@@ -188,14 +195,30 @@ class Job:
             self._require_unchanged("reference", picture)
             self._require_unchanged("noise", noise)
             pipeline = load()
-            animation = pipeline.animate(
-                picture, self.motion, self.settings, noise=noise, fps=self.config.fps, progress=progress
-            )
+            with self._profiler() as profiler:
+                animation = pipeline.animate(
+                    *(picture, self.motion, self.settings),
+                    noise=noise,
+                    fps=self.config.fps,
+                    progress=progress,
+                    profiler=profiler,
+                )
             video_size = self.picture_size if self.config.picture_size else None
-            with OutputWriter(self.paths, picture, self.motion, animation, video_size) as writer:
+            files = {kind: path for kind, path in self.paths.items() if kind != "profile"}
+            with OutputWriter(files, picture, self.motion, animation, video_size) as writer:
                 writer.write()
                 writer.write_record(self.record | run_record(pipeline, self.settings, self.paths, progress))
         return animation
+
+    @contextlib.contextmanager
+    def _profiler(self) -> Iterator[Profiler]:
+        """What traces the denoising steps that the config names; the trace takes its place when it is whole."""
+        steps = parse_steps(self.config.profile.steps, self.settings.steps)
+        if not steps:
+            yield OFF
+            return
+        with atomic_path(self.paths["profile"], folder=True) as folder, Profiler(steps, folder) as profiler:
+            yield profiler
 
     def _require_unchanged(self, name: str, array: np.ndarray | None) -> None:
         if array is not None and _digest(array) != self.record["inputs"][name]:

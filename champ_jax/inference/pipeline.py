@@ -21,6 +21,7 @@ from jax.sharding import PartitionSpec as P
 
 from champ_jax.common.errors import InputError
 from champ_jax.common.pictures import resize_image
+from champ_jax.common.profiler import OFF, Profiler
 from champ_jax.common.progress import Progress
 from champ_jax.common.ranges import Choice, Integer
 from champ_jax.conditions.protocol import ArrayConditions, Conditions
@@ -145,6 +146,7 @@ class ChampPipeline:
         noise: np.ndarray | None = None,
         fps: float | None = None,
         progress: Progress,
+        profiler: Profiler = OFF,
     ) -> Animation:
         """Animates a picture: encodes it and the motion, denoises the clip, and decodes frames when they are asked for.
 
@@ -155,6 +157,7 @@ class ChampPipeline:
           noise: (F, h, w, C) in place of the seed's.
           fps: frames per second of the result; None takes the motion's, or 24.
           progress: where to report.
+          profiler: traces denoising steps.
 
         Raises:
           InputError: an argument that cannot work, before anything is compiled; or latents that are not finite after a
@@ -175,7 +178,7 @@ class ChampPipeline:
             start = programs.initial_noise(settings.seed, shape, self._everywhere)
         else:
             start = jax.device_put(noise, self._everywhere)
-        latents = self._denoise(run, seen, features, start, settings, progress)
+        latents = self._denoise(run, seen, features, start, settings, progress, profiler)
         decode = partial(self._decode, run, latents, settings.chunk, progress)
         return Animation(latents, size, float(fps or conditions.fps or 24.0), decode)
 
@@ -276,6 +279,7 @@ class ChampPipeline:
         x: jax.Array,
         settings: Settings,
         progress: Progress,
+        profiler: Profiler,
     ) -> jax.Array:
         """The clean latents (F, h, w, C) that the sampler comes to from noise x."""
         schedule = Schedule.of(self.config.inference)
@@ -286,8 +290,10 @@ class ChampPipeline:
         with progress.bar("denoise", settings.steps, "step") as bar:
             for i, timestep in enumerate(path.timesteps):
                 plan = plan_windows(settings.windows, len(x), i)
-                prediction = run.denoiser(weights, seen, x, features, plan, int(timestep), settings.guidance_scale)
-                x, memory = update(np.int32(i), x, prediction, memory)
+                with profiler.step(i + 1):
+                    prediction = run.denoiser(weights, seen, x, features, plan, int(timestep), settings.guidance_scale)
+                    x, memory = update(np.int32(i), x, prediction, memory)
+                profiler.end(i + 1, x)
                 if not programs.all_finite(x):
                     raise InputError(
                         f"step {i + 1} of {settings.steps}: the latents are not finite (guidance_scale="

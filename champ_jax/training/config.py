@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from champ_jax.common import distributed
+from champ_jax.common import compilation_cache, distributed
 from champ_jax.common.condition_names import CONDITIONS
 from champ_jax.common.configs import Guide
 from champ_jax.common.errors import InputError
 from champ_jax.common.field_meanings import attributes_of, comments_of
+from champ_jax.common.profiler import parse_steps
 from champ_jax.common.ranges import Choice, Integer, Items, Number, Rule, check_config, did_you_mean
 from champ_jax.data.framing import CROPS, RESIZES
 from champ_jax.models.attention import recommended_kernels
@@ -121,6 +122,10 @@ def default_config() -> ConfigDict:
     config.validation.guidance_scale = 3.5  # weight of classifier-free guidance
     config.validation.fps = 8  # frames per second of the videos
 
+    config.compilation_cache = compilation_cache.DEFAULT  # a folder for GPU and TPU programs; empty: none
+    config.profile = ConfigDict()
+    config.profile.steps = ""  # A:B: writes a profiler's trace of the steps from A to the one before B; empty: none
+
     config.nonfinite = ConfigDict()
     config.nonfinite.in_row = 10  # steps skipped one after the other that stop the run
     config.nonfinite.total = 1000  # steps skipped in all that stop it
@@ -135,7 +140,7 @@ GROUPS = {
     "Loss": ("loss.",),
     "Noise schedule": ("schedule.",),
     "Optimizer": ("optimizer.", "average."),
-    "Computation": ("dtype", "frozen_dtype", "remat", "attention", "fast_compile"),
+    "Computation": ("dtype", "frozen_dtype", "remat", "attention", "fast_compile", "compilation_cache", "profile."),
     "Devices": ("mesh.", "print_sharding"),
     "Checkpoints": ("checkpoint.",),
     "Validation": ("validation.",),
@@ -238,6 +243,7 @@ def check(config: ConfigDict) -> None:
     if config.stage < 2 and config.init_motion:
         raise InputError(f"init_motion: stage {config.stage} trains no motion modules; give it to stage 2")
     schedule_of(config)
+    parse_steps(config.profile.steps, config.steps)
     if config.validation.every and config.validation.steps > config.schedule.length:
         raise InputError(
             f"validation.steps={config.validation.steps}: the schedule has {config.schedule.length} timesteps"

@@ -19,7 +19,11 @@ METRICS = "metrics.jsonl"
 
 
 class Logs:
-    """The logs of a run from step `start` on; `close()` when done."""
+    """The logs of a run from step `start` on; `close()` when done.
+
+    Attributes:
+      last: the line of metrics.jsonl that the run goes on from; None where there is none.
+    """
 
     def __init__(self, workdir: Path, *, start: int, steps: int, every: int, silent: bool = False):
         """Opens WORKDIR/metrics.jsonl and an event file.
@@ -35,11 +39,12 @@ class Logs:
           silent: writes and prints nothing: for all processes of a run but the first.
         """
         self._silent = silent
+        self.last: dict[str, Any] | None = None
         if silent:
             return
         path = real_output(workdir / METRICS, folder=False)
         if path.exists():
-            _keep_until(path, start)
+            self.last = _keep_until(path, start)
         self._file = path.open("a")
         self._events = _Events(workdir, start)
         self._bar = tqdm(total=steps, initial=start, unit="step", disable=not sys.stderr.isatty(), smoothing=0.1)
@@ -141,25 +146,28 @@ class _Events:
         self._writer.close()
 
 
-def _keep_until(path: Path, step: int) -> None:
-    """Rewrites metrics.jsonl with the whole lines of steps up to `step`.
+def _keep_until(path: Path, step: int) -> dict[str, Any] | None:
+    """Rewrites metrics.jsonl with the whole lines of steps up to `step`, and returns the last of them.
 
     A last line that a kill cut off is dropped; other damaged lines are dropped, too, and counted in a warning.
     """
-    kept, damaged = [], 0
+    kept, damaged, last = [], 0, None
     lines = path.read_text(errors="replace").splitlines()
     for number, line in enumerate(lines, 1):
         try:
-            taken = json.loads(line)["step"]
+            fields = json.loads(line)
+            taken = fields["step"]
         except (ValueError, KeyError, TypeError, RecursionError):
             taken = None
         if isinstance(taken, int) and taken <= step:
             kept.append(line + "\n")
+            last = fields
         elif not isinstance(taken, int) and number < len(lines):
             damaged += 1
     if damaged:
         warnings.warn(f"{path}: {damaged} damaged lines are dropped", stacklevel=2)
     write_text(path, "".join(kept))
+    return last
 
 
 def _jsonable(value: Any) -> Any:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import signal
+import time
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,9 +17,11 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from champ_jax.common.compilation_cache import use_compilation_cache
 from champ_jax.common.errors import InputError
 from champ_jax.common.files import reason, write_json
 from champ_jax.common.locks import hold_folder
+from champ_jax.common.profiler import Profiler, parse_steps
 from champ_jax.common.synchronization import SynchronizedJit
 from champ_jax.data.pipeline import Batches
 from champ_jax.diffusion.schedules import Schedule
@@ -37,6 +40,7 @@ from champ_jax.training.state import TrainState, abstract_frozen, abstract_state
 from champ_jax.training.step import StepOptions, jit_step, make_step
 from champ_jax.training.throughput import Meter, memory_in_use, peak_flops, useful_flops
 from champ_jax.training.validation import Validator
+from champ_jax.training.wall_time import CHECKPOINTS, COMPILE, DATA, STEPS, VALIDATION, WallTime
 from champ_jax.weights import work_folder
 from champ_jax.weights.flat import Flat, cast
 
@@ -44,6 +48,7 @@ from champ_jax.weights.flat import Flat, cast
 _FIXED = ("stage", "trainable", "seed", "conditions", "model", "schedule", "optimizer.name", "data.batch_size")
 
 _NAME = 256  # bytes of a sample's name at most, where processes exchange them
+PROFILE = "profile"  # the folder of traces in a work folder
 SCALING_BATCHES = 32  # batches that the latents' variance is measured on
 
 
@@ -62,6 +67,7 @@ def train(config: ConfigDict, workdir: str | Path) -> None:
     if not config.data.path:
         raise InputError("data.path: names no dataset; pass --config.data.path=DIR (tools/build_dataset.py makes one)")
     workdir = Path(workdir)
+    use_compilation_cache(config.compilation_cache)
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
     check_batch(mesh, config.data.batch_size, config.optimizer.accumulate)
     lock = contextlib.nullcontext()
@@ -87,6 +93,7 @@ class Run:
 
     def __init__(self, config: ConfigDict, workdir: Path, mesh: Mesh):
         self.config, self.workdir, self.mesh = config, workdir, mesh
+        began = time.time()
         self._terminated = False
         self._is_first = jax.process_index() == 0
         self.network, self.state, self.frozen, self.batches, self.checkpoints = self._begin()
@@ -94,8 +101,15 @@ class Run:
         self.logs = Logs(
             workdir, start=self.step, steps=config.steps, every=config.log_every, silent=not self._is_first
         )
+        self.wall = WallTime(self.logs.last, began)
+        traced = parse_steps(config.profile.steps, config.steps)
+        if traced and traced[-1] <= self.step:
+            self._print(f"profile.steps={config.profile.steps}: these steps were taken before; nothing is traced")
+        self.profiler = Profiler(traced, workdir / PROFILE)
         self.validator = Validator.make(config, self.network, mesh) if config.validation.every else None
         self.skipped_names: list[str] = []
+        # The metrics of a step are read while the next one runs.
+        self._pending: tuple[int, list[str], dict[str, jax.Array]] | None = None
 
     def __enter__(self) -> "Run":
         self._handler = None
@@ -109,6 +123,7 @@ class Run:
         with contextlib.ExitStack() as stack:  # each is closed, whatever the others raise
             for opened in (self.checkpoints, self.batches, self.logs):
                 stack.callback(opened.close)
+            stack.enter_context(self.profiler)
 
     def _terminate(self, number: int, frame: types.FrameType | None) -> None:
         self._terminated = True
@@ -176,35 +191,43 @@ class Run:
         # Counting takes seconds, and is of no use where the device's peak is not known.
         flops = useful_flops(config, self.network) if peak_flops(jax.devices()[0]) else 0
         meter = Meter(config.data.batch_size, flops)
-        # The metrics of a step are read while the next one runs.
-        pending: tuple[int, list[str], dict[str, jax.Array]] | None = None
+        first = self.step
+        self.wall.begin()
         while self.step < config.steps and not self._should_stop():
             batch = next(self.batches)
             names = batch.pop("names")
-            self.state, metrics = self._step(self.state, self.frozen, shard_batch(batch, self.mesh))
+            batch = shard_batch(batch, self.mesh)
+            # While the step before still runs, the devices do not wait for data.
+            busy = self._pending is not None and not self._pending[2]["loss"].is_ready()
+            self.wall.spend(STEPS if busy else DATA)
+            with self.profiler.step(self.step + 1):
+                self.state, metrics = self._step(self.state, self.frozen, batch)
+            if self.step == first:
+                self.wall.spend(COMPILE)
             self.step += 1
-            if pending is not None:
-                self._record(*pending, meter)
-            pending = (self.step, names, metrics)
+            self.profiler.end(self.step, metrics)
+            self._settle(meter)
+            self._pending = (self.step, names, metrics)
             if self.step % config.checkpoint.every == 0 or self.step == config.steps:
-                self._record(*pending, meter)
-                pending = None
+                self._settle(meter)
                 self._save()
                 meter.restart()
             if self.validator is not None and self.step % config.validation.every == 0:
+                self._settle(meter)
                 self._validate()
                 meter.restart()
-        if pending is not None:
-            self._record(*pending, meter)
+        self._settle(meter)
         if self._terminated:
             self._save()
         self.checkpoints.wait()
+        self.wall.spend(CHECKPOINTS)
         if config.trainable == "autoencoder" and not self._terminated:
             self._scale_latents()
         if self._terminated:
             self._print(f"SIGTERM: saved step {self.step} in {self.workdir}; run the same command again to resume")
         else:
             self._print(f"done: {self.step} steps in {self.workdir}")
+        self._print(f"wall time: {self.wall}")
 
     def _print(self, line: str) -> None:
         if self._is_first:
@@ -212,6 +235,7 @@ class Run:
 
     def _save(self) -> None:
         self.checkpoints.save(self.state, seed=self.config.seed, data=self.batches.get_state())
+        self.wall.spend(CHECKPOINTS)
 
     def _scale_latents(self) -> None:
         """Writes the scaling factor that gives this autoencoder's latents unit variance into the model's sizes."""
@@ -233,16 +257,24 @@ class Run:
         measures, videos = self.validator.run(self.state.average or self.state.params, self.frozen)
         self.validator.write(self.workdir / "samples", self.step, videos)
         self.logs.validation(self.step, measures, videos, self.config.validation.fps)
+        self.wall.spend(VALIDATION)
         words = " ".join(f"{name} {value:.3f}" for name, value in measures.items())
         self.logs.print_line(f"validation at step {self.step}: {words}")
+
+    def _settle(self, meter: Meter) -> None:
+        """Records the step whose metrics have not been read yet."""
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            self._record(*pending, meter)
 
     def _record(self, step: int, names: list[str], metrics: Mapping[str, jax.Array], meter: Meter) -> None:
         """Waits for a step and writes its line; stops the run after too many that were not finite."""
         values = {name: value.item() for name, value in jax.device_get(metrics).items()}
         rates = meter.lap()
+        self.wall.spend(STEPS)
         finite = values.pop("finite")
         memory = memory_in_use()
-        line: dict[str, Any] = {**values, **rates, "memory_bytes": memory}
+        line: dict[str, Any] = {**values, **rates, "memory_bytes": memory, **self.wall.line()}
         if not finite:
             names = _of_all_processes(names)
             line["clips"] = names

@@ -154,7 +154,8 @@ def test_a_record_repeats_the_run_bit_for_bit(finished, tmp_path):
     assert len(record["checkpoint"]) >= 64
     again = [f"--config.output={tmp_path / 'again.mp4'}", f"--config.latents_output={tmp_path / 'again.npy'}"]
     arguments = [f"--config={folder / '8f_128_nocfg.json'}", "--config.frames_output=", "--config.quiet", *again]
-    assert animate.main(arguments) == 0
+    assert animate.main([*arguments, "--config.profile.steps=2:3"]) == 0
+    assert list((tmp_path / "again_profile").rglob("*.xplane.pb"))
     assert (tmp_path / "again.npy").read_bytes() == (folder / "8f_128_nocfg.npy").read_bytes()
     assert (tmp_path / "again.mp4").read_bytes() == (folder / "8f_128_nocfg.mp4").read_bytes()
 
@@ -212,6 +213,7 @@ def no_compile(monkeypatch):
         (["--config.windows.scheme=closed"], "windows.scheme=closed: .*did you mean closed_loop"),
         (["--config.windows.overlap=24"], "windows.overlap=24"),
         (["--config.guidence_scale=3"], "did you mean guidance_scale"),
+        (["--config.profile.steps=1:99999"], "profile.steps=1:99999: the run has"),
         (["--config.width=wide"], "not a value of type int"),
         (["--config.output=out.gif"], "must end in .mp4"),
         ([f"--config.frames_output={PICTURES}"], "frames_output=.*name another output"),

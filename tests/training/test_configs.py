@@ -49,6 +49,7 @@ def test_every_number_has_a_range():
         ({"data": {"cached": True, "recolored": 0.5}}, r"data\.recolored=0\.5: cached latents keep their colors"),
         ({"data": {"cached": True}, "loss": {"pixel_weight": 1.0}}, r"loss\.pixel_weight=1\.0: needs the pictures"),
         ({"stage": 1, "trainable": "stage1_pixels"}, "trainable=stage1_pixels: trains the decoder by the error"),
+        ({"profile": {"steps": "9"}}, r"profile\.steps=9: expected A:B"),
         ({"validation": {"every": 1, "steps": 2000}}, r"validation\.steps=2000: the schedule has 1000"),
     ],
 )

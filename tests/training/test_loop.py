@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 
 import jax
@@ -61,6 +62,10 @@ def test_a_run_leaves_what_the_contract_says(finished, dataset):
         assert line["gradient_norm"] > 0
         assert line["memory_bytes"] > 0
         assert line["skipped"] == 0
+    sums = [sum(line["wall"].values()) for line in lines]
+    assert sums == sorted(sums)
+    assert sums[-1] - sums[0] == pytest.approx(lines[-1]["time"] - lines[0]["time"], abs=0.05)
+    assert lines[-1]["wall"]["checkpoints"] > 0
     config = json.loads((finished / "config.json").read_text())
     assert config["steps"] == STEPS
     assert config["data"]["path"] == str(dataset)
@@ -70,8 +75,12 @@ def test_a_run_leaves_what_the_contract_says(finished, dataset):
 
 def test_a_run_in_two_parts_equals_one_in_one(finished, dataset, one_step, tmp_path, capsys):
     train(tiny_config(dataset, steps=2), tmp_path)
-    train(tiny_config(dataset, steps=STEPS), tmp_path)
-    assert "resuming from step 2" in capsys.readouterr().out
+    train(tiny_config(dataset, steps=STEPS, profile__steps="3:4"), tmp_path)
+    output = capsys.readouterr().out
+    assert "resuming from step 2" in output
+    assert re.search(r"wall time: \d\d:\d\d in all: .*restarts \d+%", output)
+    assert lines_of(tmp_path)[-1]["wall"]["start"] == lines_of(tmp_path)[0]["wall"]["start"] > 0
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
     assert losses(tmp_path) == losses(finished)
     ours, theirs = (from_components(load_for_inference(path)[1]) for path in (tmp_path, finished))
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
