@@ -72,6 +72,7 @@ class Profiler:
             yield
             return
         if not self._traces:
+            assert self._folder is not None
             jax.profiler.start_trace(self._folder, create_perfetto_trace=True)
             self._traces = True
         with jax.profiler.StepTraceAnnotation("step", step_num=number):
