@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import gradio
@@ -28,7 +27,6 @@ from champ_jax.app.store import DONE
 from champ_jax.common.errors import InputError
 
 _TICK = 0.5  # seconds between two looks at a job that waits or runs
-_SENT = (600, 3600)  # seconds between two looks for files that were sent and never used, and until they are removed
 
 Updates = dict[Any, Any]
 """{component: its new value or properties}, as Gradio's handlers give them."""
@@ -67,7 +65,7 @@ class _Page:
 
     def __init__(self, service: Service, settings: AppSettings):
         self._service, self._settings = service, settings
-        with gradio.Blocks(title="Champ", analytics_enabled=False, fill_width=True, delete_cache=_SENT) as self.blocks:
+        with gradio.Blocks(title="Champ", analytics_enabled=False, fill_width=True) as self.blocks:
             self._build()
             self._wire()
 
@@ -139,8 +137,8 @@ class _Page:
         self._on_look(self._frame.input, self._look, chosen, self._looked)
         self._on_look(fields["motion"].input, self._choose_motion, chosen, [*self._counted, *self._looked])
         for field, area in self._uploads.items():
-            received = [area, fields[field], *self._counted, *self._looked]
-            _on(area.upload, self._receiver(field), [area, *chosen], received)
+            received = [fields[field], *self._counted, *self._looked]
+            _on(area.upload, self._receiver(field), chosen, received)
         submitted = [*self._job_parts, *fields.errors]
         _on(self._animate.click, self._submit, values, submitted)
         _on(self._cancel.click, self._stop, [self._job], self._job_parts, queue=False)
@@ -211,27 +209,20 @@ class _Page:
         return motion_length(self._service.source(owner, "motion", motion)[1])
 
     def _receiver(self, field: str) -> Callable[..., Updates]:
-        """The handler of a file that was dropped for `reference` or `motion`."""
-        area = self._uploads[field]
+        """The handler of a file that was sent for `reference` or `motion`, or of one that could not be."""
 
-        def receive(request: gradio.Request, path: str | None, frame: int, *values: Any) -> Updates:
-            if path is None:
-                return {area: None}
-            owner = owner_of(request)
+        def receive(request: gradio.Request, event: gradio.EventData, frame: int, *values: Any) -> Updates:
+            if event.error is not None:
+                return self._fields.show_error(str(event.error), field)
+            owner, id = owner_of(request), str(event.id)
             try:
-                with open(path, "rb") as stream:
-                    upload = self._service.upload(owner, Path(path).name, stream)
-                self._service.source(owner, field, upload.id)
+                self._service.source(owner, field, id)
             except InputError as error:
-                return {area: None} | self._failure(error, field)
-            finally:
-                _remove_sent(Path(path))
-            values = tuple(_changed(values, {field: upload.id}))
-            updates = {area: None, self._fields[field]: self._choices(owner, field, value=upload.id)}
-            if field == "motion":
-                values = tuple(_changed(values, {"edits.start": 0, "edits.stop": ""}))
-                updates |= self._count(owner, values)
-            return updates | self._draw(owner, frame, values)
+                return self._failure(error, field)
+            changes = {field: id} | ({"edits.start": 0, "edits.stop": ""} if field == "motion" else {})
+            changed = _changed(values, changes)
+            updates = {self._fields[field]: self._choices(owner, field, value=id)}
+            return updates | self._count(owner, changed) | self._draw(owner, frame, changed)
 
         return receive
 
@@ -321,13 +312,6 @@ def _shown(status: JobStatus) -> Shown:
 def _changed(values: Sequence[Any], changes: Mapping[str, Any]) -> list[Any]:
     """The controls' values with some changed."""
     return [changes.get(name, value) for name, value in zip(NAMES, values)]
-
-
-def _remove_sent(path: Path) -> None:
-    """Removes a file from where Gradio received it: nothing of it can be asked for any more."""
-    path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        path.parent.rmdir()
 
 
 @contextlib.contextmanager

@@ -8,10 +8,12 @@ from typing import Any
 
 import gradio
 
+from champ_jax.app import addresses
 from champ_jax.app.request import BUILT_IN, AnimationRequest, built_in_motions, built_in_pictures
 from champ_jax.app.service import Service
 from champ_jax.app.settings import AppSettings
 from champ_jax.app.uploads import PICTURE
+from champ_jax.common.limits import size_text
 
 NAMES = (
     *("reference", "motion", "edits.start", "edits.stop", "edits.mirror", "edits.align", "edits.move_x"),
@@ -137,16 +139,20 @@ def _built_in(field: str) -> list[tuple[str, str]]:
     return [(labels.get(name, name.capitalize()), name) for name in known]
 
 
-def upload_area(field: str, settings: AppSettings) -> gradio.File:
-    """Where files are dropped for `reference` or `motion`. Whether they can be used, the service says."""
-    what = "PNG, JPEG, WebP and others" if field == "reference" else "A motion.npz, a motion folder as zip, or a video"
-    area = gradio.File(
-        label="Your picture" if field == "reference" else "Your motion",
-        height=130,
+def upload_area(field: str, settings: AppSettings) -> gradio.HTML:
+    """Where files are dropped, or chosen, for `reference` or `motion`: they are sent to the API.
+
+    Its event `upload` has the upload's `id`, or the `error` that the API gave; the other is None.
+    """
+    limit = settings.max_upload_mib * 2**20
+    what = "a picture" if field == "reference" else "a motion"
+    kinds = "PNG, JPEG, WebP and others" if field == "reference" else "A motion.npz, a motion folder as zip, or a video"
+    return gradio.HTML(
+        f'<champ-upload to="{addresses.API}/uploads" label="Drop {what} here, or choose a file" limit="{limit}" '
+        f'limit-text="{size_text(limit)}"></champ-upload><p class="help">{kinds}; at most {size_text(limit)}.</p>',
+        js_on_load="element.addEventListener('champ-sent', event => trigger('upload', event.detail));",
         elem_id=f"upload-{field}",
     )
-    gradio.HTML(f'<p class="help">{what}; at most {settings.max_upload_mib} MiB.</p>')
-    return area
 
 
 def frame_slider() -> gradio.Slider:

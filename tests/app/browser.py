@@ -4,11 +4,15 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from page_server import PageServer
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from champ_jax.app.addresses import API
 
 CHROMIUM = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 
+_PATIENCE = 60_000  # milliseconds: the machine may be busy
 _ARGUMENTS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
@@ -38,3 +42,48 @@ class Watch:
         page.on("request", lambda request: request.url.startswith(own) or self.foreign.append(request.url))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("console", lambda said: said.type == "error" and self.complaints.append(said.text))
+
+
+def new_user(browser: Browser, **settings: object) -> BrowserContext:
+    """A user, with cookies of their own; `settings` are of Playwright's new_context."""
+    context = browser.new_context(**{"reduced_motion": "reduce", **settings})
+    context.set_default_timeout(_PATIENCE)
+    return context
+
+
+def opened(context: BrowserContext, server: PageServer) -> tuple[Page, Watch]:
+    """The page, when it has drawn what is chosen."""
+    page = context.new_page()
+    watch = Watch(page, server.url)
+    page.goto(server.url)
+    page.wait_for_selector("#drawing .main img")
+    return page, watch
+
+
+def jobs(context: BrowserContext, server: PageServer) -> list[dict]:
+    """The user's jobs, newest first, as the API has them."""
+    return context.request.get(f"{server.url}{API}/jobs").json()["jobs"]
+
+
+def drawing(page: Page) -> str:
+    """The drawing's large picture."""
+    return page.get_attribute("#drawing .main img", "src") or ""
+
+
+def set_slider(page: Page, field: str, value: float) -> None:
+    box = page.locator(f"#field-{field} input[type=number]")
+    box.fill(str(value))
+    box.press("Tab")
+
+
+def typed(page: Page, field: str, text: str) -> None:
+    page.fill(f"#field-{field} :is(input, textarea)", text)
+
+
+def animate(page: Page) -> None:
+    page.click("#animate")
+
+
+def wait_done(page: Page) -> None:
+    page.wait_for_selector("#progress .state.done")
+    page.wait_for_selector("champ-player canvas")

@@ -1,7 +1,6 @@
 """The page's parts without a browser: fields and their errors, pieces of HTML, and the routes that are open."""
 
 import dataclasses
-from pathlib import Path
 
 import gradio
 import httpx
@@ -149,6 +148,7 @@ def test_the_page_is_given_with_a_policy_that_allows_no_other_host(server: PageS
 @pytest.mark.parametrize(
     "route",
     [
+        *("gradio_api/upload", "gradio_api/upload_progress?upload_id=x", "gradio_api/upload/"),
         *("gradio_api/file=/etc/passwd", "gradio_api/file=http://127.0.0.1/", "gradio_api/file/etc/passwd", "file=x"),
         *("gradio_api/proxy=http://127.0.0.1/", "gradio_api/runs", "gradio_api/run-history/buckets", "runs"),
         *("gradio_api/vibe-code", "gradio_api/openapi.json", "gradio_api/deep_link", "gradio_api/dev/reload"),
@@ -164,12 +164,19 @@ def test_what_the_page_does_not_need_is_closed(server: PageServer, route: str):
         assert answer.status_code in (404, 405), (method, answer.text[:200])
 
 
-def test_a_file_being_sent_cannot_be_had_back(server: PageServer):
-    """What Gradio received lies in the private folder, and no route gives it."""
-    answer = httpx.post(server.url + "gradio_api/upload", files={"files": ("a.png", b"secret")})
-    place = Path(answer.json()[0])
-    assert place.is_relative_to(server.settings.workspace / "temporary")
-    for route in ("file=", "file/", "download/"):
-        assert httpx.get(f"{server.url}gradio_api/{route}{place}").status_code == 404
-    too_large = httpx.post(server.url + "gradio_api/upload", files={"files": ("a.png", b"x" * (2**20 + 2**19))})
-    assert too_large.status_code == 413
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        [{"path": "http://127.0.0.1:1/x", "meta": {"_type": "gradio.FileData"}}],
+        [{"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}],
+        [[1]],
+        {"path": "x"},
+        ["x" * 2**17],
+    ],
+)
+def test_handlers_are_given_plain_values_alone(server: PageServer, inputs: object):
+    """Of an object Gradio would make a file, or fetch one."""
+    body = {"data": inputs, "fn_index": 0, "session_hash": "x"}
+    for route in ("gradio_api/queue/join", "gradio_api/run/predict"):
+        assert httpx.post(server.url + route, json=body).status_code == 400
+        assert httpx.post(server.url + route, content=b"{").status_code == 400

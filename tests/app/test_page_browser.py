@@ -1,14 +1,11 @@
 """The page in Chromium, as people use it."""
 
 import pytest
-from browser import Watch, browsers, needs_chromium
+from browser import animate, browsers, drawing, jobs, needs_chromium, new_user, opened, set_slider, typed, wait_done
 from page_server import PageServer
-from playwright.sync_api import Browser, BrowserContext, Page, expect
-
-from champ_jax.app.addresses import API
+from playwright.sync_api import Browser, expect
 
 pytestmark = needs_chromium
-SECONDS = 60_000  # in milliseconds: the machine may be busy
 
 
 @pytest.fixture(scope="module")
@@ -22,53 +19,8 @@ def browser():
     yield from browsers()
 
 
-@pytest.fixture
-def context(browser: Browser):
-    """One user, with cookies of their own."""
-    with browser.new_context(reduced_motion="reduce") as made:
-        made.set_default_timeout(SECONDS)
-        yield made
-
-
-def opened(context: BrowserContext, server: PageServer) -> tuple[Page, Watch]:
-    """The page, when it has drawn what is chosen."""
-    page = context.new_page()
-    watch = Watch(page, server.url)
-    page.goto(server.url)
-    page.wait_for_selector("#drawing .main img")
-    return page, watch
-
-
-def jobs(context: BrowserContext, server: PageServer) -> list[dict]:
-    """The user's jobs, newest first, as the API has them."""
-    return context.request.get(f"{server.url}{API}/jobs").json()["jobs"]
-
-
-def drawing(page: Page) -> str:
-    """The drawing's large picture."""
-    return page.get_attribute("#drawing .main img", "src") or ""
-
-
-def set_slider(page: Page, field: str, value: float) -> None:
-    box = page.locator(f"#field-{field} input[type=number]")
-    box.fill(str(value))
-    box.press("Tab")
-
-
-def typed(page: Page, field: str, text: str) -> None:
-    page.fill(f"#field-{field} :is(input, textarea)", text)
-
-
-def animate(page: Page) -> None:
-    page.click("#animate")
-
-
-def wait_done(page: Page) -> None:
-    page.wait_for_selector("#progress .state.done")
-    page.wait_for_selector("champ-player canvas")
-
-
-def test_choose_adjust_animate_and_have_the_result(context: BrowserContext, server: PageServer):
+def test_choose_adjust_animate_and_have_the_result(browser: Browser, server: PageServer):
+    context = new_user(browser)
     page, watch = opened(context, server)
     first = drawing(page)
     set_slider(page, "edits-move_x", 0.3)

@@ -1,3 +1,58 @@
+// A place for a file: dropped or chosen, it is sent to the server's API. What comes of it is told by the event
+// `champ-sent`, whose detail has the upload's `id`, or the `error` that the API gave.
+customElements.define('champ-upload', class extends HTMLElement {
+  connectedCallback() {
+    const label = this.getAttribute('label');
+    const input = document.createElement('input');
+    Object.assign(input, {type: 'file', hidden: true});
+    const button = document.createElement('button');
+    Object.assign(button, {type: 'button', textContent: label});
+    const bar = document.createElement('progress');
+    Object.assign(bar, {hidden: true, max: 1});
+    bar.setAttribute('aria-label', 'Progress of the upload');
+    button.addEventListener('click', () => input.click());
+    input.addEventListener('change', () => {
+      if (input.files.length) this.send(input.files[0], button, bar);
+      input.value = '';
+    });
+    this.addEventListener('dragover', event => { event.preventDefault(); this.classList.add('over'); });
+    this.addEventListener('dragleave', () => this.classList.remove('over'));
+    this.addEventListener('drop', event => {
+      event.preventDefault();
+      this.classList.remove('over');
+      if (event.dataTransfer.files.length) this.send(event.dataTransfer.files[0], button, bar);
+    });
+    this.replaceChildren(button, bar, input);
+  }
+
+  send(file, button, bar) {
+    const tell = (id, error) => {
+      button.disabled = false;
+      bar.hidden = true;
+      this.dispatchEvent(new CustomEvent('champ-sent', {bubbles: true, detail: {id, error}}));
+    };
+    if (file.size > Number(this.getAttribute('limit'))) {
+      const limit = this.getAttribute('limit-text');
+      tell(null, `${file.name}: is larger than the ${limit} that this server takes; make it smaller`);
+      return;
+    }
+    const request = new XMLHttpRequest();
+    request.open('POST', `${this.getAttribute('to')}?name=${encodeURIComponent(file.name)}`);
+    request.responseType = 'json';
+    request.upload.addEventListener('progress', event => { bar.value = event.loaded / event.total; });
+    request.addEventListener('load', () => {
+      const answer = request.response || {};
+      if (request.status === 201) tell(answer.id, null);
+      else tell(null, answer.error || `${file.name}: the server answered ${request.status}; send the file again`);
+    });
+    request.addEventListener('error', () => tell(null, `${file.name}: could not be sent; send the file again`));
+    button.disabled = true;
+    bar.hidden = false;
+    bar.value = 0;
+    request.send(file);
+  }
+});
+
 // The player of a result. The comparison video holds the picture, the maps and the animation side by side; every panel
 // is drawn on a canvas of its own from the same decoded frame, so that they cannot come apart.
 customElements.define('champ-player', class extends HTMLElement {
