@@ -109,7 +109,7 @@ def test_bad_files_are_told_beside_their_field(browser: Browser, server: PageSer
         assert chosen(page, field).startswith("Built-in")
     send(page, "reference", good)
     expect(page.locator("#error-motion")).to_have_count(0)
-    assert watch.complaints == []
+    assert [line for line in watch.complaints if "422 (Unprocessable Entity)" not in line] == []
 
 
 def test_a_job_is_watched_and_cancelled(browser: Browser, server: PageServer):
@@ -184,7 +184,7 @@ def test_the_gallery_brings_back_what_was_made(browser: Browser, server: PageSer
 def test_keys_alone_suffice(browser: Browser, server: PageServer, tmp_path: Path):
     """Choose a motion, move, animate, step through the result and open an older one, without a pointer."""
     page, _ = opened(context := new_user(browser), server)
-    page.mouse.move(0, 0)
+    page.on("filechooser", lambda chooser: chooser.set_files(built_in_pictures()["p00006_m00006"]))
 
     def reach(selector: str) -> None:
         """Tab until the element has the focus, which is seen."""
@@ -200,9 +200,7 @@ def test_keys_alone_suffice(browser: Browser, server: PageServer, tmp_path: Path
 
     reach("#field-reference input")
     reach("#upload-reference button")
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
-    chooser.value.set_files(built_in_pictures()["p00006_m00006"])
+    page.keyboard.press("Enter")
     page.wait_for_function("document.querySelector('#field-reference input').value.startsWith('reference.png')")
     reach("#field-motion input")
     page.keyboard.press("ArrowDown")
