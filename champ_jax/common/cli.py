@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TextIO
 
+from champ_jax.common import extras
 from champ_jax.common.errors import InputError
 from champ_jax.common.help_text import HelpFormatter, program
 
@@ -73,6 +74,9 @@ def report_error(error: BaseException) -> int:
         return 2
     if isinstance(error, OSError) and error.errno in _REFUSALS and error.filename is not None:
         print(f"error: {_one_line(error.filename)}: {error.strerror}", file=sys.stderr)
+        return 2
+    if isinstance(error, ModuleNotFoundError) and (advice := extras.advice(error)):
+        print(f"error: {advice}", file=sys.stderr)
         return 2
     if isinstance(error, KeyboardInterrupt):
         print("error: interrupted", file=sys.stderr)

@@ -32,8 +32,8 @@ class PyrenderRasterizer:
             self._renderer = pyrender.OffscreenRenderer(*image_size)
         except Exception as error:  # a missing library shows as ImportError, AttributeError, OSError or an OpenGL error
             raise InputError(
-                f"backend 'pyrender' cannot start ({type(error).__name__}: {error}); install pyrender-maintained "
-                "(the extra 'pyrender') and OSMesa (libosmesa6 on Debian), or use backend 'jax'"
+                f"backend 'pyrender' cannot start ({type(error).__name__}: {error}); pip install "
+                "'champ_jax[pyrender]' and OSMesa (libosmesa6 on Debian), or use backend 'jax'"
             ) from error
         self._pyrender = pyrender
         self._image_size = image_size

@@ -10,23 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from champ_jax import __version__
+from champ_jax.common.extras import PURPOSES
 from champ_jax.doctor.findings import OK, PROBLEM, WARNING, Finding
 from champ_jax.doctor.probing import Attempt, Probe, reason
 
 GROUP = "Packages"
 PYTHON = (3, 11)
-PURPOSES = {
-    "convert": "champ export, and tests",
-    "fit": "champ fit --detector=dwpose",
-    "evaluate": "champ evaluate of optical flow",
-    "pyrender": "champ render --backend=pyrender",
-    "train": "champ train and tools/build_dataset.py",
-    "tpu": "TPUs",
-    "cuda": "NVIDIA GPUs",
-    "beam": "tools on an Apache Beam runner",
-}
-"""{extra: what it is for}. The extra 'test' is for developers and not reported."""
-
 # Distributions whose module has another name.
 _MODULES = {
     "absl-py": "absl",

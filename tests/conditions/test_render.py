@@ -54,7 +54,7 @@ def test_refuses(changes, message):
 
 def test_pyrender_that_is_not_installed_is_one_clear_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyrender", None)
-    with pytest.raises(InputError, match=r"backend 'pyrender' cannot start \(.*\); install pyrender-maintained"):
+    with pytest.raises(InputError, match=r"'pyrender' cannot start \(.*\); pip install 'champ_jax\[pyrender\]'"):
         call(backend="pyrender")
 
 
