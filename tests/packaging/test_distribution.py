@@ -20,6 +20,7 @@ import champ_jax
 from champ_jax.commands.catalog import COMMANDS
 
 PYTHONS = ("3.11", "3.12", "3.13")
+KEPT = ("PATH", "HOME", "TMPDIR", "SSL_CERT_FILE")
 LARGEST_WHEEL = 80 << 20  # bytes
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -108,19 +109,21 @@ def interpreter(version):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """(wheel, sdist), built from what git keeps, in environments of their own."""
+    """(wheel, sdist, wheel without an sdist between, {file: bytes} of the source): of what git keeps, by build."""
     folder = tmp_path_factory.mktemp("build")
     source, output = folder / "source", folder / "dist"
-    for name in kept_files():
+    names = kept_files()
+    for name in names:
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, source / name)
+    kept = {name: (source / name).read_bytes() for name in names if name.startswith("champ_jax/")}
     # Left by tests and editors; none of it may be packed.
     (source / "champ_jax" / "__pycache__").mkdir()
     (source / "champ_jax" / "__pycache__" / "animate.cpython-311.pyc").write_bytes(b"x")
     (source / "champ_jax" / "assets" / "model" / ".cache").write_bytes(b"x")
     run(sys.executable, "-m", "build", "--outdir", output, source)  # an sdist, and a wheel of it
     run(sys.executable, "-m", "build", "--wheel", "--outdir", output / "direct", source)
-    return next(output.glob("*.whl")), next(output.glob("*.tar.gz")), next((output / "direct").glob("*.whl"))
+    return next(output.glob("*.whl")), next(output.glob("*.tar.gz")), next((output / "direct").glob("*.whl")), kept
 
 
 def contents(wheel):
@@ -130,16 +133,15 @@ def contents(wheel):
 
 @pytest.mark.slow  # three builds in environments that pip makes
 def test_the_wheel_and_the_sdist(built):
-    wheel, sdist, direct = built
+    wheel, sdist, direct, source = built
     assert wheel.stat().st_size < LARGEST_WHEEL
     files = contents(wheel)
     package = {name for name in files if ".dist-info/" not in name}
-    assert package == kept_files("champ_jax")
-    assert all(files[name] == (ROOT / name).read_bytes() for name in package)
+    assert package == set(source)
+    assert all(files[name] == source[name] for name in package)
     assert contents(direct) == files  # the sdist gives the wheel that the checkout gives
-    metadata: Message = email.message_from_string(
-        files[f"champ_jax-{champ_jax.__version__}.dist-info/METADATA"].decode()
-    )
+    information = files[f"champ_jax-{champ_jax.__version__}.dist-info/METADATA"]
+    metadata: Message = email.message_from_bytes(information)
     assert metadata["Version"] == champ_jax.__version__
     assert set(metadata.get_all("Provides-Extra")) == set(PROJECT["optional-dependencies"])
     assert len(metadata.get_all("License-File")) == sum("/licenses/" in name for name in files)
@@ -157,14 +159,16 @@ def test_a_clean_environment(version, built, tmp_path):
     python = interpreter(version)
     if python is None:
         pytest.skip(f"Python {version} is not installed")
-    run(python, "-m", "venv", tmp_path / "environment")
     programs = tmp_path / "environment" / "bin"
-    run(programs / "python", "-m", "pip", "install", "--quiet", built[0])
-    run(programs / "python", "-m", "pip", "check")
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    # No PYTHONPATH: what lies there would count as installed.
+    kept = {name: value for name, value in os.environ.items() if name in KEPT or name.startswith("PIP_")}
     options = {"cwd": tmp_path, "env": kept | {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(tmp_path / "cache")}}
+    run(python, "-m", "venv", tmp_path / "environment", **options)
+    run(programs / "python", "-m", "pip", "install", "--quiet", built[0], **options)
+    run(programs / "python", "-m", "pip", "check", **options)
     assert run(programs / "champ", "--version", **options) == f"champ_jax {champ_jax.__version__}\n"
-    assert all(f"  {command} " in run(programs / "champ", "--help", **options) for command in COMMANDS)
+    listed = run(programs / "champ", "--help", **options)
+    assert all(f"  {command} " in listed for command in COMMANDS)
     report = json.loads(run(programs / "champ", "doctor", "--json", **options))
     assert report["main_job_runs"]
     assert not [finding for finding in report["findings"] if finding["level"] == "problem"]
