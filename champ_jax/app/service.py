@@ -144,7 +144,7 @@ class Service:
             try:
                 workspace.chmod(0o700)
                 self._temporary = _emptied(workspace / "temporary")
-                for folder in (self._uploads, self._jobs):
+                for folder in (self._uploads, self._jobs, self._fits):
                     folder.mkdir(exist_ok=True)
             except OSError as error:
                 raise InputError(f"--config.workspace={workspace}: cannot be written ({reason(error)})") from error
@@ -176,6 +176,10 @@ class Service:
     @property
     def _jobs(self) -> Path:
         return self.settings.workspace / "jobs"
+
+    @property
+    def _fits(self) -> Path:
+        return self.settings.workspace / "fits"
 
     # Uploads
 
@@ -433,6 +437,11 @@ class Service:
             "motion": str(motion),
             "kind": kind,
             "folder": str(self._jobs / row["id"]),
+            "workspace": str(settings.workspace),
+            "fits": {
+                "reference": str(self._fit(request.reference, "picture")),
+                "motion": str(self._fit(request.motion, "motion")),
+            },
             "settings": {
                 name: getattr(settings, name)
                 for name in (
@@ -446,6 +455,11 @@ class Service:
                 )
             },
         }
+
+    def _fit(self, source: str, kind: str) -> Path:
+        """Where the body that was fitted to a picture or a video is kept: an upload's goes with it."""
+        # No name that `uploads.safe_name` gives begins with a dot.
+        return self._uploads / source / ".fitted.npz" if is_upload(source) else self._fits / f"{source}_{kind}.npz"
 
     # What is removed
 

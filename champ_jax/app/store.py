@@ -206,6 +206,7 @@ class Store:
                 step=None,
                 steps=None,
                 seconds_left=None,
+                preview=None,
                 notes=[f"{reason}; it is tried again"],
             )
         else:

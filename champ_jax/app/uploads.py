@@ -131,7 +131,7 @@ def examine(path: Path, settings: AppSettings) -> dict[str, Any]:
         about["frames"], about["fps"] = len(motion), float(motion.fps)
     elif kind == MOTION_FOLDER:
         about["path"] = _unpack(path, settings)
-        folder = MotionFolder(about["path"], _conditions(about["path"]))
+        folder = MotionFolder(about["path"], conditions_of(about["path"]))
         folder.check()
         about["width"], about["height"] = folder.image_size
         about["frames"], about["fps"] = len(folder), folder.fps
@@ -154,7 +154,7 @@ def _limit_pixels(name: str, width: int, height: int, most: int) -> None:
         )
 
 
-def _conditions(folder: Path) -> tuple[str, ...]:
+def conditions_of(folder: Path) -> tuple[str, ...]:
     """The conditions that a folder has pictures of; all where it has none, so that the error names them."""
     return tuple(name for name in CONDITIONS if (folder / name).is_dir()) or CONDITIONS
 

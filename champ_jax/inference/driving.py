@@ -24,7 +24,7 @@ from champ_jax.fitting.sources import is_points_file, read_points
 from champ_jax.fitting.steps import find_shots, fit_points, is_current, keep_record, made_of, record_path
 from champ_jax.inference import builtin
 
-_GAP = 10  # frames in which the person was lost, at most, that are bridged
+GAP = 10  # frames in which the person was lost, at most, that are bridged
 _RECORD = json_with("the record of a fit", "version", "inputs", "settings")
 STEPS = ("reference", "driving", "aligned")
 """What is kept: OUTPUT_reference.npz, OUTPUT_driving.npz and OUTPUT_aligned.npz."""
@@ -53,16 +53,16 @@ def prepare(config: ml_collections.ConfigDict, progress: Progress) -> None:
     claim(outputs, inputs)
     body = load_body(config.body or None)
     with hold(*steps.values()):
-        person = _fitted(reference, steps["reference"], config.body, body, progress)
-        driver = _fitted(Path(config.driving), steps["driving"], config.body, body, progress)
+        person = fitted(reference, steps["reference"], config.body, body, progress)
+        driver = fitted(Path(config.driving), steps["driving"], config.body, body, progress)
         made = made_of(
             {"reference": steps["reference"], "driving": steps["driving"], "body": config.body or None},
             dataclasses.asdict(AlignOptions()),
         )
         if not is_current(steps["aligned"], made):
-            driver, lines = fill_gaps(driver, _GAP)
+            driver, lines = fill_gaps(driver, GAP)
             for line in lines:
-                progress.log(line)
+                progress.note(line)
             align(driver, person, body, body, AlignOptions()).save(steps["aligned"])
             keep_record(steps["aligned"], made)
             progress.log(f"written: {steps['aligned']}")
@@ -70,8 +70,19 @@ def prepare(config: ml_collections.ConfigDict, progress: Progress) -> None:
         config.motion = str(steps["aligned"])
 
 
-def _fitted(source: Path, output: Path, body_path: str, body: BodyModel, progress: Progress) -> Motion:
-    """The motion of a picture, a video or points, from its file where that is current."""
+def fitted(source: Path, output: Path, body_path: str, body: BodyModel, progress: Progress) -> Motion:
+    """The motion of a picture, a video or points, from its file where that is current.
+
+    Args:
+      source: the picture, the video (of whose shots the longest is taken) or the points.
+      output: where the motion is kept, with a record of what it was made of beside it.
+      body_path: the body's file; '' for the open body.
+      body: the body.
+      progress: where to report.
+
+    Raises:
+      InputError: nobody is seen, or a file cannot be read or written.
+    """
     settings = FitSettings()
     made = made_of({"input": source, "body": body_path or None}, [settings.ground, settings.shape_growth])
     if is_current(output, made):
@@ -86,11 +97,11 @@ def _fitted(source: Path, output: Path, body_path: str, body: BodyModel, progres
         if len(shots) > 1:
             lines = [*lines, f"{source}: the longest shot was taken, from frame {shot.frames[0]} on"]
     for line in lines:
-        progress.log(line)
+        progress.note(line)
     fit = fit_points(points, body, settings, progress)
     if isinstance(points, Keypoints):
         for line in advise(fit):
-            progress.log(line)
+            progress.note(line)
     fit.motion.save(output)
     keep_record(output, made)
     progress.log(f"written: {output}")

@@ -33,6 +33,7 @@ from champ_jax.inference.denoiser import EVERY
 from champ_jax.inference.programs import ProgramCache, Programs, abstract_network
 from champ_jax.inference.result import Animation
 from champ_jax.inference.settings import Settings, check_noise
+from champ_jax.inference.stages import to_bytes
 from champ_jax.models.champ import COMPONENTS, ChampConfig
 from champ_jax.models.functional import PureNetwork, fill
 from champ_jax.models.options import AttentionKernels
@@ -292,6 +293,7 @@ class ChampPipeline:
                 plan = plan_windows(settings.windows, len(x), i)
                 with profiler.step(i + 1):
                     prediction = run.denoiser(weights, seen, x, features, plan, int(timestep), settings.guidance_scale)
+                    progress.offer(partial(self._glimpse, run, x, prediction, int(timestep), settings.chunk))
                     x, memory = update(np.int32(i), x, prediction, memory)
                 profiler.end(i + 1, x)
                 if not programs.all_finite(x):
@@ -302,6 +304,14 @@ class ChampPipeline:
                     )
                 bar.update()
         return x
+
+    def _glimpse(self, run: Programs, x: jax.Array, prediction: jax.Array, timestep: int, chunk: int) -> np.ndarray:
+        """The middle frame, (H, W, 3) uint8, of what a prediction at noisy latents x makes of the clip."""
+        clean = Schedule.of(self.config.inference).denoised(prediction, x, jnp.full(len(x), timestep))
+        clean = jax.device_put(clean, self._everywhere)
+        middle = np.int32(len(x) // 2)
+        taken = programs.take_frames(self._programs.mesh, chunk * len(self.devices), clean, middle)
+        return to_bytes(np.asarray(run.decoder(self.parameters["vae"], taken)[0]))
 
     def _decode(self, run: Programs, latents: jax.Array, chunk: int, progress: Progress) -> Iterator[np.ndarray]:
         """Yields (n, H, W, 3) float32 in [0, 1]; the next chunk is decoded while the caller works on one."""
