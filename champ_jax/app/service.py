@@ -418,7 +418,8 @@ class Service:
             id=row["id"],
             state=row["state"],
             request=AnimationRequest.from_json(row["request"]),
-            place=self._store.place(row["number"]) if row["state"] == QUEUED else None,
+            # An event may tell of a job that waits no more.
+            place=(self._store.place(row["number"]) or None) if row["state"] == QUEUED else None,
             preview=None if preview is None else self._jobs / row["id"] / preview,
             notes=tuple(about.pop("notes", ())),
             **about,

@@ -60,8 +60,8 @@ _LOOK_SECONDS = 1.0  # between two previews, at least ...
 _LOOK_SHARE = 10  # ... and this many times as long as making one took
 _LOOK_SIDE = 512  # pixels of a preview's longer side, at most
 _PROGRAMS = 32  # compiled programs, four a size, with which a process is replaced, so that its memory is bounded
-_LATER = {"encode": ("denoise", "decode"), "denoise": ("decode",)}
-"""{stage: the stages whose seconds come after it}."""
+_LATER = {"encode": ("denoise", "decode"), "denoise": ("decode",), "decode": ()}
+"""{stage whose end can be estimated: the stages that come after it}."""
 
 
 class Cancelled(Exception):
@@ -102,11 +102,10 @@ class JobProgress(Progress):
 
     def _seconds_left(self, stage: str, now: float, done: int, total: int | None) -> float | None:
         here = (now - self._began) / done * (total - done) if done and total else self.expected.get(stage)
-        if here is None or stage not in ("encode", "denoise", "decode"):
+        if here is None or stage not in _LATER or (stage == "encode" and "denoise" not in self.expected):
             return None
-        later = [self.expected.get(name) for name in _LATER.get(stage, ())]
-        # Before the first job has ended, only the time of the denoiser is known, which is most of it.
-        return round(here + sum(seconds or 0.0 for seconds in later), 1)
+        # Before the first job has ended, the time of the decoder is not known; the denoiser's is most of it.
+        return round(here + sum(self.expected.get(name, 0.0) for name in _LATER[stage]), 1)
 
     def note(self, line: str) -> None:
         """Tells the server a line that the user should see."""

@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": "champ_jax.evaluate",
     "convert": "champ_jax.commands.convert",
     "export": "champ_jax.commands.export",
+    "app": "champ_jax.app.__main__",
     "doctor": "champ_jax.doctor.__main__",
     "completion": "champ_jax.commands.completion",
 }
