@@ -37,6 +37,8 @@ _FULL_TEXT = re.compile(
     r"|unexpected pos \d+ vs \d+",
     re.IGNORECASE,
 )
+# 'gs://bucket/run', which pathlib makes 'gs:/bucket/run', a folder of that name. A drive of Windows has one letter.
+_REMOTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
 _IN_USE = ".in-use"  # in a scratch folder; locked while its process lives
 _OLD = ".old"  # in a scratch folder; the folder that is being replaced
 
@@ -46,8 +48,13 @@ def find_type(path: str | os.PathLike) -> str | None:
 
     Raises:
       InputError: the path cannot be looked at: a folder that may not be searched, a name that is too long, a loop of
-        links, something below a file.
+        links, something below a file; or it is an address ('gs://', 's3://', 'https://'), not a path.
     """
+    if address := _REMOTE.match(os.fsdecode(path)):
+        raise InputError(
+            f"{address[1]}://{os.fsdecode(path)[address.end() :]}: is an address; local files are read and written, so "
+            "copy it here, or mount it (gcsfuse, s3fs, rclone) and name the folder"
+        )
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:

@@ -13,6 +13,7 @@ from champ_jax.body.interpolation import fill_gaps
 from champ_jax.body.motion import Motion
 from champ_jax.body.smpl import BodyModel, load_body
 from champ_jax.common.errors import InputError
+from champ_jax.common.files import find_type
 from champ_jax.common.locks import hold
 from champ_jax.common.outputs import NPZ, Output, claim, json_with
 from champ_jax.common.progress import Progress
@@ -48,6 +49,9 @@ def prepare(config: ml_collections.ConfigDict, progress: Progress) -> None:
         raise InputError("--config.driving, --config.motion: give one of them, a video or a motion")
     reference = Path(config.reference or builtin.REFERENCE)
     inputs = [Path(path) for path in (reference, config.driving, config.body) if path]
+    for path in inputs:  # before the first of them has cost a minute
+        if find_type(path) is None:
+            raise InputError(f"{path}: no such file or folder")
     outputs = [Output("--config.output", path, NPZ) for path in steps.values()]
     outputs += [Output("--config.output", record_path(path), _RECORD) for path in steps.values()]
     claim(outputs, inputs)

@@ -110,6 +110,24 @@ TOOLS = {  # numeric options, and the values of `kinds.NUMBERS` that they take
     "train_builtin": {"seed": ("0",), "minutes": (), "within": ()},
     "memory_by_length": {"size": (), "lengths": ("1,2",)},
 }
+# {command: (arguments that could run, options that name files)}: all of them refuse addresses.
+SMOKE, PEOPLE = ROOT / "configs/people/smoke.py", ROOT / "champ_jax/assets/people"
+TRAIN = [f"--config={SMOKE}", "--workdir=work", f"--config.data.path={PEOPLE}"]
+PATHS = {
+    "animate": (
+        ["--config.output=out.mp4", "--config.frames=0:2"],
+        (
+            *("config.weights", "config.reference", "config.motion", "config.driving", "config.body", "config.noise"),
+            *("config.output", "config.frames_output", "config.latents_output", "config.jobs", "config"),
+        ),
+    ),
+    "train": (TRAIN, ("workdir", "config.data.path", "config")),
+    "evaluate": (
+        [f"--config.predictions={PEOPLE}", f"--config.ground_truth={PEOPLE}", "--config.output=report.json"],
+        ("config.predictions", "config.ground_truth", "config.output"),
+    ),
+}
+ADDRESSES = ("gs://bucket/a", "s3://bucket/a.npz", "https://example.org/a.mp4", "hdfs:/a.npy")
 
 
 def _file_case(name: str, command: str, argument: str, make: kinds.Maker, culprit: str) -> Case:
@@ -128,6 +146,12 @@ def _cases() -> Iterator[Case]:
         for kind, arguments in {**ARGUMENTS, "other-command": [f"--config={other}"]}.items():
             given = [*common, *arguments]
             yield Case(f"{command}-{kind}", command, lambda _, given=given: given, CULPRITS.get(kind, "distributed"))
+    for command, (common, options) in PATHS.items():
+        for option in options:
+            for address in ADDRESSES:
+                given = [*common, f"--{option}={address}"]
+                scheme = address.partition(":")[0]
+                yield Case(f"{command}-{option}={address}", command, lambda _, given=given: given, f"{scheme}:/")
     for field, allowed in FIELDS.items():
         for value in [value for value in kinds.NUMBERS if value not in allowed]:
             given = [f"--config.{field}={value}"]

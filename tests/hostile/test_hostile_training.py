@@ -271,6 +271,7 @@ FOLDERS = [
     Case("workdir-not-given", "train", lambda folder: [f"--config={SMOKE}"], "--workdir"),
     Case("no-data", "train", lambda folder: train(folder, data=""), "data.path"),
     Case("no-such-data", "train", lambda folder: train(folder, data=folder / "nowhere"), "nowhere"),
+    Case("weights-at-an-address", "train", lambda folder: train(folder, "init=gs://a/b", data=dataset()), "gs:/"),
     Case("mesh-too-large", "train", lambda folder: train(folder, "mesh.data=999"), "mesh.data"),
     Case(
         "batch-that-does-not-spread",
