@@ -16,7 +16,7 @@ from champ_jax.commands.catalog import COMMANDS, load, summary
 from champ_jax.common.configs import Guide
 from champ_jax.common.errors import InputError
 
-CONFIGS = ("animate", "train", "evaluate")
+CONFIGS = ("animate", "train", "evaluate", "app")
 TOOLS = {
     "fit": "fit_motion",
     "align": "align_motion",
