@@ -14,7 +14,7 @@ PURPOSES = {
     "cuda": "NVIDIA GPUs",
     "beam": "tools on an Apache Beam runner",
 }
-"""{extra: what it is for}. The extra 'test' is for developers and not among them."""
+"""{extra: what it is for}. The extras 'docs' and 'test' are for developers and not among them."""
 
 MODULES = {
     "app": ("gradio", "fastapi", "uvicorn"),

@@ -59,7 +59,7 @@ def test_the_list_is_that_of_the_distribution():
     asked: dict[str, set[str]] = {}
     for requirement in requirements():
         asked.setdefault(requirement.extra, set()).add(requirement.module)
-    assert set(extras.PURPOSES) == set(asked) - {"", "test"}
+    assert set(extras.PURPOSES) == set(asked) - {"", "docs", "test"}
     assert {extra: set(modules) for extra, modules in extras.MODULES.items()} == {
         extra: asked[extra] for extra in extras.PURPOSES if extra not in ("tpu", "cuda")
     }

@@ -11,7 +11,7 @@ from champ_jax.doctor.packages import is_older, requirements
 
 PYTHONS = ("3.11", "3.12", "3.13")
 PIN = re.compile(r"([a-z0-9.-]+)==([0-9][0-9a-z.]*)")
-TEST = ("", "app", "convert", "evaluate", "fit", "pyrender", "train", "test")
+TEST = ("", "app", "convert", "docs", "evaluate", "fit", "pyrender", "train", "test")
 """The extras that 'test' brings, and what is always needed."""
 
 
