@@ -19,6 +19,7 @@ from champ_jax.app.page_fields import (
     upload_area,
     values_of,
 )
+from champ_jax.app.people import People
 from champ_jax.app.preview import draw_preview, motion_length
 from champ_jax.app.request import AnimationRequest, is_upload
 from champ_jax.app.service import JobStatus, NotFound, Service, public
@@ -27,6 +28,7 @@ from champ_jax.app.store import DONE
 from champ_jax.common.errors import InputError
 
 _TICK = 0.5  # seconds between two looks at a job that waits or runs
+_LOOK = 1.0  # seconds between two looks whether the picture's person was found
 
 Updates = dict[Any, Any]
 """{component: its new value or properties}, as Gradio's handlers give them."""
@@ -65,6 +67,7 @@ class _Page:
 
     def __init__(self, service: Service, settings: AppSettings):
         self._service, self._settings = service, settings
+        self._people = People(self._fit)
         with gradio.Blocks(title="Champ", analytics_enabled=False, fill_width=True) as self.blocks:
             self._build()
             self._wire()
@@ -74,6 +77,7 @@ class _Page:
         self._job = gradio.State(None)  # the id of the job that is shown
         self._shown = gradio.State(None)  # what of it is shown
         self._timer = gradio.Timer(_TICK, active=False)
+        self._looking = gradio.Timer(_LOOK, active=False)
         gradio.HTML(
             "<h1>Champ</h1><p>Animates a picture of a person with a body's motion.</p>",
             elem_id="title",
@@ -124,7 +128,7 @@ class _Page:
     def _wire(self) -> None:
         fields = self._fields
         values = fields.controls
-        self._looked = [self._drawing, *fields.errors]
+        self._looked = [self._drawing, self._looking, *fields.errors]
         self._counted = [self._frame, fields["edits.start"], fields["edits.stop"]]
         self._job_parts = [self._job, self._shown, self._timer, self._cancel, self._remove, self._progress]
         self._job_parts += [self._live, self._result, self._gallery]
@@ -135,6 +139,7 @@ class _Page:
             if name.startswith("edits") or name == "reference":
                 self._on_look(fields[name].input, self._look, chosen, self._looked)
         self._on_look(self._frame.input, self._look, chosen, self._looked)
+        self._on_look(self._looking.tick, self._look, chosen, self._looked)
         self._on_look(fields["motion"].input, self._choose_motion, chosen, [*self._counted, *self._looked])
         for field, area in self._uploads.items():
             received = [fields[field], *self._counted, *self._looked]
