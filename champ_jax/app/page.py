@@ -1,7 +1,9 @@
 """The page in the browser: what is shown, and what happens when something is changed, pressed or finished."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio
@@ -21,11 +23,16 @@ from champ_jax.app.page_fields import (
 )
 from champ_jax.app.people import People
 from champ_jax.app.preview import draw_preview, motion_length
-from champ_jax.app.request import AnimationRequest, is_upload
+from champ_jax.app.request import AnimationRequest, FieldError, is_upload
 from champ_jax.app.service import JobStatus, NotFound, Service, public
 from champ_jax.app.settings import AppSettings
 from champ_jax.app.store import DONE
+from champ_jax.app.uploads import MOTION, PICTURE, VIDEO
+from champ_jax.body.motion import Motion
+from champ_jax.body.smpl import load_body
 from champ_jax.common.errors import InputError
+from champ_jax.common.progress import Progress
+from champ_jax.inference import driving
 
 _TICK = 0.5  # seconds between two looks at a job that waits or runs
 _LOOK = 1.0  # seconds between two looks whether the picture's person was found
@@ -173,15 +180,39 @@ class _Page:
 
     def _draw(self, owner: str, frame: int, values: Sequence[Any]) -> Updates:
         """The drawing of what is chosen, or the error beside its field."""
-        settings = self._settings
+        person, body = None, self._settings.body
+        notes: tuple[str, ...] = ()
         try:
             wanted = request_of(values)
             _, reference = self._service.source(owner, "reference", wanted.reference)
             kind, motion = self._service.source(owner, "motion", wanted.motion)
-            drawn = draw_preview(reference, kind, motion, wanted.edits, int(frame or 0), body=settings.body)
+            aligned = wanted.edits.align and kind == MOTION
+            if aligned:
+                person = self._person(wanted.reference, reference)
+            drawn = draw_preview(reference, kind, motion, wanted.edits, int(frame), body=body, person=person)
         except InputError as error:
-            return self._failure(error)
-        return {self._drawing: page_view.drawing(drawn)} | self._fields.show_error()
+            return {self._looking: gradio.update(active=False)} | self._failure(error)
+        if aligned and person is None:
+            notes = ("The person of the picture is being looked for; until then the motion is drawn where it was.",)
+        elif kind == VIDEO:
+            notes = ("Bodies are found in the video, and put onto the picture's person, when the animation is made.",)
+        drawn = dataclasses.replace(drawn, notes=(*notes, *drawn.notes))
+        return {
+            self._drawing: page_view.drawing(drawn),
+            self._looking: gradio.update(active=aligned and person is None),
+        } | self._fields.show_error()
+
+    def _person(self, source: str, picture: Path) -> Motion | None:
+        """The picture's person, or None until it is found."""
+        try:
+            return self._people.find(picture, self._service.fit_place(source, PICTURE))
+        except InputError as error:
+            raise FieldError(error, "edits.align") from error
+
+    def _fit(self, picture: Path, place: Path) -> Motion:
+        """Fits the person of a picture, and keeps it where the worker looks for it."""
+        body = self._settings.body
+        return driving.fitted(picture, place, body, load_body(body or None), Progress(quiet=True))
 
     def _failure(self, error: InputError, field: str | None = None) -> Updates:
         """The error beside its field, without the places of private files."""

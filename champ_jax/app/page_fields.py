@@ -149,7 +149,7 @@ def upload_area(field: str, settings: AppSettings) -> gradio.HTML:
     kinds = "PNG, JPEG, WebP and others" if field == "reference" else "A motion.npz, a motion folder as zip, or a video"
     return gradio.HTML(
         f'<champ-upload to="{addresses.API}/uploads" label="Drop {what} here, or choose a file" limit="{limit}" '
-        f'limit-text="{size_text(limit)}"></champ-upload><p class="help">{kinds}; at most {size_text(limit)}.</p>',
+        f'limit-text="{size_text(limit)}"></champ-upload><p class="help">{kinds}; at most {settings.max_upload_mib:,} MiB.</p>',
         js_on_load="element.addEventListener('champ-sent', event => trigger('upload', event.detail));",
         elem_id=f"upload-{field}",
     )

@@ -35,6 +35,8 @@ DOWNLOADS = {
     "comparison": "Side by side (MP4)",
     "frames": "Frames (PNG in a zip)",
     "record": "Settings that repeat it (JSON)",
+    "picture": "Picture as used (PNG)",
+    "motion": "Motion as used (NPZ)",
 }
 
 _STATES = {"queued": "Waiting", "running": "Running", "done": "Done", "failed": "Failed", "cancelled": "Cancelled"}

@@ -440,8 +440,8 @@ class Service:
             "folder": str(self._jobs / row["id"]),
             "workspace": str(settings.workspace),
             "fits": {
-                "reference": str(self._fit(request.reference, "picture")),
-                "motion": str(self._fit(request.motion, "motion")),
+                "reference": str(self.fit_place(request.reference, PICTURE)),
+                "motion": str(self.fit_place(request.motion, MOTION)),
             },
             "settings": {
                 name: getattr(settings, name)
@@ -457,8 +457,13 @@ class Service:
             },
         }
 
-    def _fit(self, source: str, kind: str) -> Path:
-        """Where the body that was fitted to a picture or a video is kept: an upload's goes with it."""
+    def fit_place(self, source: str, kind: str) -> Path:
+        """Where the body that was fitted to a picture or a video is kept: an upload's goes with it.
+
+        Args:
+          source: a request's `reference` or `motion`.
+          kind: 'picture' or 'motion'.
+        """
         # No name that `uploads.safe_name` gives begins with a dot.
         return self._uploads / source / ".fitted.npz" if is_upload(source) else self._fits / f"{source}_{kind}.npz"
 

@@ -1,6 +1,7 @@
 """The page in Chromium, at length: files good and bad, other users, keys alone, a phone."""
 
 import io
+import threading
 import zipfile
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from champ_jax.app.request import built_in_motions, built_in_pictures
+from champ_jax.body.motion import Motion
+from champ_jax.common.errors import InputError
 from champ_jax.common.videos import write_video
+from champ_jax.inference import driving
 
 pytestmark = [needs_chromium, pytest.mark.slow]
 
@@ -88,6 +92,31 @@ def test_a_folder_and_a_video_show_what_they_hold(browser: Browser, server: Page
     send(page, "motion", tmp_path / "dance.mp4")
     expect(page.locator("#drawing figcaption")).to_have_text(["Frame of the video", "Picture"])
     assert chosen(page, "motion") == "dance.mp4, video, 8 frames"
+
+
+def test_alignment_is_drawn_when_the_person_is_found(browser: Browser, server: PageServer, monkeypatch):
+    places, go = [], threading.Event()
+
+    def fitted(picture: Path, place: Path, *_: object) -> Motion:
+        places.append(place)
+        assert go.wait(60)
+        if picture.parent.name == "p00006_m00006":
+            raise InputError("reference.png: nobody is seen")
+        return Motion.load(built_in_motions()["p00000_m00000"])
+
+    monkeypatch.setattr(driving, "fitted", fitted)
+    page, _ = opened(new_user(browser), server)
+    first = drawing(page)
+    page.check("#field-edits-align input")
+    expect(page.locator("#drawing .notes")).to_contain_text("is being looked for")
+    assert drawing(page) == first
+    go.set()
+    page.wait_for_function("first => document.querySelector('#drawing .main img').src !== first", arg=first)
+    expect(page.locator("#drawing .notes")).to_have_count(0)
+    assert places == [server.service.fit_place("built-in", "picture")]
+    page.click("#field-reference input")
+    page.get_by_role("option", name="Person 2").click()
+    expect(page.locator("#error-edits-align")).to_have_text("reference.png: nobody is seen")
 
 
 def test_bad_files_are_told_beside_their_field(browser: Browser, server: PageServer, tmp_path: Path):
