@@ -2,8 +2,8 @@
 
     python tools/picture_app.py --output=docs/app
 
-Starts a server with the built-in model on a workspace of its own, and drives Debian's Chromium by Playwright. Takes two
-minutes on two cores, most of them to compile the model's programs.
+Starts a server with the built-in model on a workspace of its own, and drives Debian's Chromium by Playwright. Takes some
+minutes on two cores, most of them to compile the model's programs and the fit of the picture's person.
 """
 
 import argparse
@@ -74,12 +74,12 @@ def main(argv: Sequence[str]) -> None:
         page.get_by_role("option", name="Person 1").click()
         page.click("#field-motion input")
         page.get_by_role("option", name="Wave").click()
-        before = page.get_attribute("#drawing .main img", "src")
-        for field, value in (("frame", 14), ("edits-move_x", 0.12), ("edits-scale", 1.3)):
-            box = page.locator(f"#field-{field} input[type=number]")
-            box.fill(str(value))
-            box.press("Tab")
-        page.wait_for_function("before => document.querySelector('#drawing .main img').src !== before", arg=before)
+        box = page.locator("#field-frame input[type=number]")
+        box.fill("14")
+        box.press("Tab")
+        page.check("#field-edits-align input")
+        page.wait_for_selector("#drawing .notes")  # the person is being looked for
+        page.wait_for_selector("#drawing .notes", state="detached")
         page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
         page.wait_for_timeout(1500)
         take(page, output / "adjust.png")

@@ -148,8 +148,9 @@ def upload_area(field: str, settings: AppSettings) -> gradio.HTML:
     what = "a picture" if field == "reference" else "a motion"
     kinds = "PNG, JPEG, WebP and others" if field == "reference" else "A motion.npz, a motion folder as zip, or a video"
     return gradio.HTML(
-        f'<champ-upload to="{addresses.API}/uploads" label="Drop {what} here, or choose a file" limit="{limit}" '
-        f'limit-text="{size_text(limit)}"></champ-upload><p class="help">{kinds}; at most {settings.max_upload_mib:,} MiB.</p>',
+        f'<champ-upload to="{addresses.API}/uploads" label="Drop {what}, or choose a file" limit="{limit}" '
+        f'limit-text="{size_text(limit)}"></champ-upload>'
+        f'<p class="help">{kinds}; at most {settings.max_upload_mib:,} MiB.</p>',
         js_on_load="element.addEventListener('champ-sent', event => trigger('upload', event.detail));",
         elem_id=f"upload-{field}",
     )
@@ -204,7 +205,7 @@ _TYPED = {
 
 _LABELS = {
     "reference": ("Picture", "Whom to animate: a person, best seen whole."),
-    "motion": ("Motion", "What the person does. Bodies are fitted to a video when the animation is made."),
+    "motion": ("Motion", "What the person does, and from where it is seen."),
     "edits.start": ("First frame", "The motion begins with this frame; what comes before is left out."),
     "edits.stop": ("Stop before frame", "The motion ends before this frame; empty keeps all to the end."),
     "edits.mirror": ("Mirror", "Left and right change, as in a mirror."),
