@@ -2,8 +2,8 @@
 
     python tools/picture_app.py --output=docs/app
 
-Starts a server with the built-in model on a workspace of its own, and drives Debian's Chromium by Playwright. Takes some
-minutes on two cores, most of them to compile the model's programs and the fit of the picture's person.
+Starts a server with the built-in model on a workspace of its own, and drives Debian's Chromium by Playwright. Takes
+some minutes on two cores, most of them to compile the model's programs and the fit of the picture's person.
 """
 
 import argparse
