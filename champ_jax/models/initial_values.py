@@ -58,12 +58,12 @@ def initial_value(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
         # Its second half are the latents' log variances. Zeros would make latents half noise, which a thousand
         # steps hardly lessen: what they say is too weak to learn from.
         return np.where(np.arange(shape[0]) < shape[0] // 2, 0, _LOG_VARIANCE).astype(np.float32)
-    if leaf == "bias" or _ZERO.search(name):
+    if leaf in ("bias", "lora_up") or _ZERO.search(name):  # an adapter begins as nothing
         return np.zeros(shape, np.float32)
     if leaf == "scale":
         return np.ones(shape, np.float32)
     rng = np.random.default_rng((seed, zlib.crc32(name.encode())))
-    if leaf == "kernel":  # LeCun normal: variance 1 / fan-in, cut off at two standard deviations
+    if leaf in ("kernel", "lora_down"):  # LeCun normal: variance 1 / fan-in, cut off at two standard deviations
         spread = 1 / np.sqrt(np.prod(shape[:-1])) / 0.87962566103423978
         return (spread * _truncated_normal(rng, shape)).astype(np.float32)
     if leaf == "embedding":

@@ -3,7 +3,9 @@
 The files in configs/ start from `default_config` and set what makes a run the one that it is.
 """
 
+import argparse
 import dataclasses
+import re
 from typing import Any
 
 import jax
@@ -23,7 +25,7 @@ from champ_jax.models.champ import SCHEDULE_RULES, ChampConfig, ScheduleConfig
 from champ_jax.models.options import REMAT_POLICIES, AttentionKernels
 from champ_jax.training.objective import DROP_PER
 from champ_jax.training.optimizer import DECAYED, OPTIMIZERS, SCHEDULES
-from champ_jax.training.parameters import TRAINABLE
+from champ_jax.training.parameters import LORA, TRAINABLE
 from champ_jax.training.step import UNROLL
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -39,6 +41,10 @@ def default_config() -> ConfigDict:
     config.init = ""  # a checkpoint directory or a work folder to start from; empty: random weights
     # the same, or a file of motion modules (AnimateDiff's), for them alone; empty: those of `init`
     config.init_motion = ""
+    config.lora = ConfigDict()
+    config.lora.rank = 16  # trainable=lora: the rank of every adapter
+    # trainable=lora: parts of the names of the denoiser's layers that get one; reference:PART for the ReferenceNet's
+    config.lora.targets = ("to_q", "to_k", "to_v", "to_out")
     config.conditions = CONDITIONS  # the guidance maps that the model is given
     # sizes (ChampConfig.to_json) of a model trained from random weights; empty takes those of `init`, or Champ's
     config.model = ConfigDict()
@@ -135,7 +141,18 @@ def default_config() -> ConfigDict:
 
 
 GROUPS = {
-    "The run": ("stage", "trainable", "steps", "seed", "init", "init_motion", "conditions", "log_every", "nonfinite."),
+    "The run": (
+        "stage",
+        "trainable",
+        "lora.",
+        "steps",
+        "seed",
+        "init",
+        "init_motion",
+        "conditions",
+        "log_every",
+        "nonfinite.",
+    ),
     "Data": ("data.",),
     "Loss": ("loss.",),
     "Noise schedule": ("schedule.",),
@@ -155,10 +172,30 @@ def guide() -> Guide:
     return Guide(RULES, meanings, GROUPS)
 
 
+class LayerPart:
+    """A rule: a part of a layer's name, from dot to dot, perhaps after 'reference:'."""
+
+    def __str__(self) -> str:
+        return "a part of a layer's name"
+
+    def problem(self, value: Any) -> str | None:
+        """The reason why `value` is none; None if it is."""
+        good = isinstance(value, str) and re.fullmatch(r"(reference:)?\w{1,100}(\.\w{1,100}){0,20}", value)
+        return None if good else f"expected {self}, such as to_q or attn1.to_v"
+
+    def __call__(self, text: str) -> str:
+        """Checks an argument."""
+        if reason := self.problem(text):
+            raise argparse.ArgumentTypeError(f"{reason}, got {text[:60]}")
+        return text
+
+
 # What each number and name may be. The sizes of `model` are the networks' own to check.
 RULES: dict[str, Rule] = {
     "stage": Choice(0, 1, 2),
-    "trainable": Choice(*TRAINABLE),
+    "trainable": Choice(*TRAINABLE, LORA),
+    "lora.rank": Integer(minimum=1, maximum=4096),
+    "lora.targets": Items(LayerPart(), minimum=1, distinct=True),
     "steps": Integer(minimum=1),
     "seed": Integer(minimum=0, maximum=2**32 - 1),
     "conditions": Items(Choice(*CONDITIONS), minimum=1, distinct=True),
@@ -229,6 +266,8 @@ def check(config: ConfigDict) -> None:
         raise InputError(
             f"stage={config.stage}, trainable={config.trainable}: stage 0, and no other, trains autoencoder or decoder"
         )
+    if config.trainable == LORA and not config.init:
+        raise InputError("trainable=lora: without init there are no weights that adapters could be added to; give it")
     if config.stage == 0 and config.data.cached:
         raise InputError("data.cached=True: stage 0 trains the autoencoder, whose latents are not there yet")
     if config.trainable == "stage1_pixels" and not config.loss.pixel_weight:

@@ -13,7 +13,7 @@ from champ_jax.models.champ import ChampConfig
 from champ_jax.models.initial_values import initial_value
 from champ_jax.models.motion_module import MotionConfig
 from champ_jax.training.config import DTYPES, kernels, model_sizes, schedule_of
-from champ_jax.training.parameters import Network
+from champ_jax.training.parameters import LORA, Lora, Network
 from champ_jax.training.sharding import parameter_shardings
 from champ_jax.weights.flat import Flat, from_components
 from champ_jax.weights.motion_files import read_motion_modules
@@ -76,11 +76,22 @@ def load_initial(config: ConfigDict, platform: str | None = None, compute_capabi
 def build_network(
     config: ConfigDict, model: ChampConfig, platform: str | None = None, compute_capability: str | None = None
 ) -> Network:
-    """What the run trains of `model`; only stage 2 has its motion modules."""
+    """What the run trains of `model`; only stage 2 has its motion modules.
+
+    Raises:
+      InputError: there is nothing to train, or a target of `config.lora` names no layer.
+    """
     if config.stage < 2:
         model = dataclasses.replace(model, motion=None)
     chosen = kernels(config, model, platform, compute_capability)
-    return Network.build(model, config.trainable, kernels=chosen, remat=config.remat, dtype=DTYPES[config.dtype])
+    return Network.build(
+        model,
+        config.trainable,
+        lora=Lora.of(config) if config.trainable == LORA else None,
+        kernels=chosen,
+        remat=config.remat,
+        dtype=DTYPES[config.dtype],
+    )
 
 
 def _load(path: str, field: str) -> tuple[ChampConfig, Flat]:
@@ -130,7 +141,7 @@ def _match(network: Network, arrays: Flat, path: str) -> tuple[Flat, Flat, tuple
     """Splits given arrays into the network's and those carried along; checks that only whole parts are missing."""
     if not arrays:
         return {}, {}, ("all parameters are initialized",)
-    shapes, notes = network.shapes, []
+    shapes, notes = {name: network.shapes[name] for name in network.variables}, []
     known = {name: array for name, array in arrays.items() if name in shapes}
     others = {name: array for name, array in arrays.items() if name not in shapes}
     carried = {name: array for name, array in others.items() if MOTION in name}

@@ -33,7 +33,7 @@ from champ_jax.training.initial_weights import build_network, create_parameters,
 from champ_jax.training.logging import Logs
 from champ_jax.training.objective import Objective
 from champ_jax.training.optimizer import make_optimizer
-from champ_jax.training.parameters import Network
+from champ_jax.training.parameters import LORA, Network
 from champ_jax.training.sharding import make_mesh
 from champ_jax.training.sharding_table import sharding_table
 from champ_jax.training.state import TrainState, abstract_frozen, abstract_state, create_state, shardings_of
@@ -309,7 +309,7 @@ def _check_continuation(config: ConfigDict, workdir: Path) -> None:
     before = work_folder.read_run_config(workdir)
     now = json.loads(json.dumps(config.to_dict()))
     averaged = [bool(_at(fields, "average.decay")) for fields in (before, now)]
-    for field in _FIXED:
+    for field in (*_FIXED, *(("lora.rank", "lora.targets") if config.trainable == LORA else ())):
         old, new = (_at(fields, field) for fields in (before, now))
         if old != new:
             raise InputError(

@@ -22,7 +22,9 @@ from champ_jax.models.champ import Champ, ChampConfig
 from champ_jax.models.functional import PureNetwork, Unused
 from champ_jax.models.options import AttentionKernels, NetworkOptions
 from champ_jax.training.sharding import gather, parameter_shardings
+from champ_jax.weights.adapters import KERNEL, adapter_shapes
 from champ_jax.weights.flat import Flat, dotted, path_of
+from champ_jax.weights.names import tensor_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +63,52 @@ TRAINABLE = {
 }
 
 
+LORA = "lora"  # in place of a name in TRAINABLE: adapters of kernels, which stay as they are
+ADAPTABLE = ("denoising_unet", "reference_unet")
+_REFERENCE = "reference:"
+
+
+@dataclasses.dataclass(frozen=True)
+class Lora:
+    """Which layers get a low-rank adapter (Hu et al. 2021), and of which rank.
+
+    Attributes:
+      rank: of every adapter.
+      targets: parts of the names that the denoiser's layers have in PyTorch's files, from dot to dot: 'to_q' for every
+        such layer, 'attn1.to_q', 'motion_modules', 'down_blocks.0'. 'reference:to_q' for the ReferenceNet's.
+    """
+
+    rank: int
+    targets: tuple[str, ...]
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "Lora":
+        """That of a run's config."""
+        return cls(config["lora"]["rank"], tuple(config["lora"]["targets"]))
+
+    def kernels(self, variables: Mapping[str, nnx.Variable], config: ChampConfig) -> list[str]:
+        """The names of the kernels that get an adapter; raises InputError for a target that names none."""
+        modules = {}
+        for name, variable in sorted(variables.items()):
+            component, _, rest = name.partition(".")
+            read = isinstance(variable, nnx.Param) and name.endswith(KERNEL) and component in ADAPTABLE
+            if read and (component != "reference_unet" or TRAINABLE["stage1"].holds(name, config)):
+                key = tensor_name(path_of(rest), tuple(variable.get_value().shape)).key
+                modules[name] = component, f".{key.removesuffix('.weight')}."
+        chosen = set()
+        for target in self.targets:
+            component = "reference_unet" if target.startswith(_REFERENCE) else "denoising_unet"
+            part = f".{target.removeprefix(_REFERENCE)}."
+            found = {name for name, (place, module) in modules.items() if place == component and part in module}
+            if not found:
+                raise InputError(
+                    f"lora.targets={target}: names no layer of the {component} that is trained in this stage; name "
+                    "parts such as to_q, attn1.to_v, ff, conv1 or motion_modules"
+                )
+            chosen |= found
+        return sorted(chosen)
+
+
 class SplitParam(nnx.Param):
     """A parameter whose pieces are on several devices; reading it gathers them, in the dtype of the computation.
 
@@ -88,6 +136,8 @@ class Network:
       frozen: the names of the other variables that the forward pass reads, sorted.
       unused: the names of the variables that users' files hold and that nothing reads, sorted.
       dtype: The dtype of the computation.
+      adapters: {kernel: the names of its adapter's two arrays} where those alone are trained.
+      rank: that of the adapters.
       split: how parameters that are split over several devices are stored, by name.
     """
 
@@ -98,6 +148,8 @@ class Network:
     frozen: tuple[str, ...]
     unused: tuple[str, ...]
     dtype: DTypeLike
+    adapters: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
+    rank: int = 0
     split: Mapping[str, NamedSharding] = dataclasses.field(default_factory=dict)
 
     @classmethod
@@ -106,6 +158,7 @@ class Network:
         config: ChampConfig,
         trainable: str,
         *,
+        lora: Lora | None = None,
         kernels: AttentionKernels | None = None,
         remat: str = "none",
         dtype: DTypeLike = jnp.float32,
@@ -114,32 +167,42 @@ class Network:
 
         Args:
           config: sizes.
-          trainable: a name in TRAINABLE.
+          trainable: a name in TRAINABLE, or LORA.
+          lora: the adapters of LORA.
           kernels: attention kernels by level.
           remat: 'none' or a name in `champ_jax.models.options.REMAT_POLICIES`.
           dtype: The dtype of the computation.
 
         Raises:
-          InputError: no such set, or a set that is empty for this model.
+          InputError: no such set, a set that is empty for this model, or a target of `lora` that names no layer.
         """
-        if trainable not in TRAINABLE:
-            raise InputError(f"trainable={trainable}: unknown set; choose {', '.join(TRAINABLE)}")
+        if trainable not in (*TRAINABLE, LORA):
+            raise InputError(f"trainable={trainable}: unknown set; choose {', '.join((*TRAINABLE, LORA))}")
         options = NetworkOptions(dtype, kernels=kernels or AttentionKernels(), remat=remat)
         network, parameters = PureNetwork.split(Champ(config, options))
         state = nnx.merge_state(parameters, network.unused)
         variables = {dotted(path): variable for path, variable in nnx.to_flat_state(state)}
-        rule = TRAINABLE[trainable]
+        rule = TRAINABLE.get(trainable)
         trained, frozen, unused = [], [], []
         for name, variable in sorted(variables.items()):
             if isinstance(variable, Unused):
                 unused.append(name)
-            elif isinstance(variable, nnx.Param) and rule.holds(name, config):
+            elif isinstance(variable, nnx.Param) and rule is not None and rule.holds(name, config):
                 trained.append(name)
             else:
                 frozen.append(name)
+        adapters: dict[str, tuple[str, str]] = {}
+        if rule is None:
+            assert lora is not None  # LORA without its layers is a mistake of the program
+            for kernel in lora.kernels(variables, config):
+                down, up = adapter_shapes(kernel, variables[kernel].get_value().shape, lora.rank)
+                adapters[kernel] = down, up
+            trained = sorted(name for pair in adapters.values() for name in pair)
         if not trained:
             raise InputError(f"trainable={trainable}: the model has none of these parameters")
-        return cls(config, network, variables, tuple(trained), tuple(frozen), tuple(unused), dtype)
+        rank = 0 if lora is None else lora.rank
+        names = tuple(trained), tuple(frozen), tuple(unused)
+        return cls(config, network, variables, *names, dtype, adapters, rank)
 
     def on(self, mesh: Mesh) -> "Network":
         """The same with its parameters split over `mesh` by the rules."""
@@ -153,14 +216,28 @@ class Network:
 
     @functools.cached_property
     def shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """{name: shape and dtype} of every variable."""
-        return {name: variable.get_value() for name, variable in self.variables.items()}
+        """{name: shape and dtype} of every variable, and of the adapters' arrays."""
+        shapes = {name: variable.get_value() for name, variable in self.variables.items()}
+        for kernel in self.adapters:
+            for name, shape in adapter_shapes(kernel, shapes[kernel].shape, self.rank).items():
+                shapes[name] = jax.ShapeDtypeStruct(shape, jnp.float32)
+        return shapes
+
+    @property
+    def differentiated(self) -> frozenset[str]:
+        """The variables whose gradients are computed: the trained ones, and the kernels that have adapters."""
+        return frozenset(self.trainable) | frozenset(self.adapters)
 
     def merge(self, *parts: Flat) -> Champ:
         """The model with the arrays of `parts`, which together hold every trainable and frozen variable."""
         arrays = {name: array for part in parts for name, array in part.items()}
+        for kernel, (down, up) in self.adapters.items():
+            added = arrays[kernel] + jnp.tensordot(arrays[down], arrays[up], 1)
+            if kernel in self.split:  # every device makes its piece
+                added = jax.lax.with_sharding_constraint(added, self.split[kernel])
+            arrays[kernel] = added.astype(self.dtype)
         state = []
-        for name in (*self.trainable, *self.frozen):
+        for name in sorted(set(self.variables) - set(self.unused)):
             if name in self.split:
                 variable = SplitParam(arrays[name], pieces=self.split[name], whole_dtype=self.dtype)
             else:

@@ -25,7 +25,7 @@ BATCH = PartitionSpec(AXES)
 RULES: tuple[tuple[str, PartitionSpec], ...] = (
     # (..., in, out) of a product or convolution: split along its outputs. Tables of embeddings likewise.
     (r"\.(kernel|embedding)$", PartitionSpec("fsdp")),
-    (r"\.(bias|scale|pe|class_embedding|position_ids)$", PartitionSpec()),
+    (r"\.(bias|scale|pe|class_embedding|position_ids|lora_down|lora_up)$", PartitionSpec()),
 )
 
 # A tensor whose split dimension 'fsdp' does not divide stays whole, if it has at most this many elements (a conv_out

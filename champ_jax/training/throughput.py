@@ -38,8 +38,8 @@ def useful_flops(config: ConfigDict, network: Network) -> int:
     """FLOPs of a step over all devices, counted from the traced networks; without recomputation."""
     width, height = (side // network.config.vae.downscale for side in config.data.image_size)
     frames = config.data.frames if config.stage == 2 else 1
-    trained = frozenset(network.trainable)
-    return config.data.batch_size * training_sample_flops(network.config, height, width, frames=frames, trained=trained)
+    sample = training_sample_flops(network.config, height, width, frames=frames, trained=network.differentiated)
+    return config.data.batch_size * sample
 
 
 def memory_in_use() -> int:

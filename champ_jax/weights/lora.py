@@ -21,6 +21,7 @@ from champ_jax.common.errors import InputError, listed
 from champ_jax.common.files import find_type, parse_json, read_json
 from champ_jax.common.ranges import Number
 from champ_jax.models.champ import ChampConfig
+from champ_jax.weights.adapters import product
 from champ_jax.weights.checkpoint import Tree, is_floating
 from champ_jax.weights.conversion_plan import abstract_state
 from champ_jax.weights.lora_names import ALPHA, DOWN, UP, Modules, belongs_to_text_encoder, is_dora
@@ -72,13 +73,12 @@ class Pair:
     def product(self, file: TensorFile) -> np.ndarray:
         """What is added to the parameter, float32, as Flax holds it; raises InputError if it is not finite."""
         down, up = (file.read(key).astype(np.float32) for key in (self.down, self.up))
-        with np.errstate(over="ignore", invalid="ignore"):
-            product = up.reshape(up.shape[:2]) @ down.reshape(len(down), -1) * np.float32(self.factor)
-        if not np.isfinite(product).all():
+        found = product(self.name, down, up, self.factor)
+        if not np.isfinite(found).all():
             raise InputError(
                 f"{file.path}: {self.up} @ {self.down} holds NaN or infinite numbers; download the file again"
             )
-        return self.name.to_flax(product.reshape(len(up), *down.shape[1:]))
+        return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,11 +162,11 @@ def with_lora(weights: Weights, text: str) -> tuple[Weights, list[str]]:
 
 def add_to(tree: Tree, file: LoraFile) -> None:
     """Adds a file's products to a component's arrays; those it changes become float32, computed in float32."""
-    for path, product in file.products():
+    for path, added in file.products():
         node = tree
         for name in path[:-1]:
             node = node[name]
-        node[path[-1]] = node[path[-1]].astype(np.float32) + product
+        node[path[-1]] = node[path[-1]].astype(np.float32) + added
 
 
 def modules_of(component: str, model: ChampConfig) -> Modules:

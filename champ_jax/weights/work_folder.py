@@ -6,8 +6,8 @@
     WORKDIR/initial/carried/         what the step does not read: tensors for the way back to PyTorch's files, and
                                      in stage 1 the motion modules it was given
     WORKDIR/initial/digests.json     {'frozen', 'carried': {name: digest}}
-    WORKDIR/checkpoints/STEP/        params, optimizer, average (if there is one), progress (step, seed, data iterator),
-                                     digests of all of these
+    WORKDIR/checkpoints/STEP/        params (of a training by LoRA, adapters), optimizer, average (if there is one),
+                                     progress (step, seed, data iterator), digests of all of these
 
 Every array tree is a flat dict by dotted path. `champ_jax.training.checkpoints` writes the arrays;
 `champ_jax.weights.digests` defines the digests, which older work folders do not have.
@@ -26,6 +26,7 @@ import orbax.checkpoint as ocp
 from champ_jax.common.errors import InputError, first_line
 from champ_jax.common.files import read_json, real_output, write_json
 from champ_jax.models.champ import ChampConfig
+from champ_jax.weights.adapters import fuse
 from champ_jax.weights.digests import check_digests, digest
 from champ_jax.weights.flat import Flat, to_components
 from champ_jax.weights.orbax_arrays import independent_checkpointer
@@ -172,14 +173,24 @@ class RunCheckpoint:
         return f"step-{self.step}-{list(self.folders)[-1].name}-{total.hexdigest()}"
 
     def load(self) -> dict[str, dict[Any, Any]]:
-        """{component: nested dict of numpy arrays}, for `models.functional.fill`; raises InputError if damaged."""
+        """{component: nested dict of numpy arrays}, for `models.functional.fill`; raises InputError if damaged.
+
+        Adapters are added to their kernels.
+        """
         arrays: Flat = {}
-        for folder, digests in self.folders.items():
-            read = _read_arrays(folder)
-            if digests is not None:
-                check_digests({name: digest(array) for name, array in read.items()}, digests, folder)
-            arrays |= read
-        return to_components(arrays)
+        for folder in self.folders:
+            arrays |= self._read(folder)
+        return to_components(fuse(arrays))
+
+    def trained(self) -> Flat:
+        """The trained arrays alone, adapters as they are; raises InputError if damaged."""
+        return self._read(list(self.folders)[-1])
+
+    def _read(self, folder: Path) -> Flat:
+        read, digests = _read_arrays(folder), self.folders[folder]
+        if digests is not None:
+            check_digests({name: digest(array) for name, array in read.items()}, digests, folder)
+        return read
 
 
 def load_for_inference(
