@@ -24,7 +24,8 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 # Products by cuBLAS: without a device nothing chooses between them and Triton's, whose default tiles are slow.
 OPTIONS = {"xla_gpu_enable_triton_gemm": "false"}
 # Frames of a call, where it takes not a whole window: the default chunk, a reference, single frames.
-FRAMES = {"decoder": 4, "conditions": 4, "picture": 1, "stage1": 1}
+FRAMES = {"decoder": 4, "conditions": 4, "picture": 1, "stage1": 1, "stage1_lora": 1}
+LORA = "_lora"
 
 
 def main(argv: Sequence[str]) -> None:
@@ -83,7 +84,9 @@ def _compile(program, gpu, device, size, compiler, options):
 
     began = time.monotonic()
     if program in TRAINING:
-        config = run_path(str(CONFIGS / f"{program}.py"))["get_config"]()
+        config = run_path(str(CONFIGS / f"{program.removesuffix(LORA)}.py"))["get_config"]()
+        if program.endswith(LORA):
+            config.trainable = "lora"
         config.data.image_size, config.data.batch_size = size, options.batch
         config.data.frames = options.frames
         lowered = lower_training(config, device, gpu)

@@ -16,7 +16,7 @@ from champ_jax.training.initial_weights import load_initial
 from champ_jax.training.sharding import make_mesh
 
 INFERENCE = ("denoiser", "decoder", "conditions", "picture")
-TRAINING = ("stage1", "stage2")
+TRAINING = ("stage1", "stage2", "stage1_lora", "stage2_lora")
 PROGRAMS = (*INFERENCE, *TRAINING)
 
 

@@ -194,6 +194,17 @@ def test_split_kernels_see_the_same(network):
         np.testing.assert_allclose(read(placed), fuse(arrays)[kernel], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("stage", "trained", "adapted"), [(1, 2_393_088, 71_536_640), (2, 7_226_368, 236_195_840)], ids=["stage1", "stage2"]
+)
+def test_the_counts_on_the_page(stage, trained, adapted):
+    """What docs/training.md says of memory follows from these."""
+    model = dataclasses.replace(ChampConfig(), motion=ChampConfig().motion if stage == 2 else None)
+    network = Network.build(model, "lora", lora=Lora.of(default_config()))
+    assert sum(np.prod(network.shapes[name].shape) for name in network.trainable) == trained
+    assert sum(np.prod(network.shapes[name].shape) for name in network.adapters) == adapted
+
+
 def test_an_adapter_begins_as_nothing(network):
     arrays = {name: initial_value(name, shape.shape, 0) for name, shape in network.shapes.items()}
     assert all(np.any(arrays[name]) == name.endswith(".lora_down") for name in network.trainable)
