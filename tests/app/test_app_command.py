@@ -130,7 +130,7 @@ def address(tmp_path_factory):
         running = uvicorn.Server(
             uvicorn.Config(server.make_app(opened, opened.settings), log_level="warning", ws="none")
         )
-        thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
+        thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         yield f"127.0.0.1:{listener.getsockname()[1]}"
         running.should_exit = True
