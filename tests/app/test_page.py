@@ -1,6 +1,7 @@
 """The page's parts without a browser: fields and their errors, pieces of HTML, and the routes that are open."""
 
 import dataclasses
+from pathlib import Path
 
 import gradio
 import httpx
@@ -180,3 +181,9 @@ def test_handlers_are_given_plain_values_alone(server: PageServer, inputs: objec
     for route in ("gradio_api/queue/join", "gradio_api/run/predict"):
         assert httpx.post(server.url + route, json=body).status_code == 400
         assert httpx.post(server.url + route, content=b"{").status_code == 400
+
+
+def test_the_pages_pictures_in_the_documents_are_small():
+    pictures = sorted((Path(__file__).parents[2] / "docs" / "app").iterdir())
+    assert [picture.name for picture in pictures] == ["adjust.png", "phone.png", "result.png"]
+    assert max(picture.stat().st_size for picture in pictures) < 300 * 1024
