@@ -246,3 +246,15 @@ def test_adapters_need_weights_to_be_added_to():
     config.trainable = "lora"
     with pytest.raises(InputError, match="trainable=lora: without init"):
         check(config)
+
+
+@pytest.mark.slow
+def test_stage_1_carries_motion_modules_along(base, dataset, before, tmp_path):
+    lora = {"trainable": "lora", "lora__rank": 2, "init": str(base)}
+    train(tiny_config(dataset, stage=1, steps=2, validation__every=0, optimizer__learning_rate=1e-2, **lora), tmp_path)
+    trained = RunCheckpoint.find(tmp_path).trained()
+    assert not any("motion_modules" in name for name in trained)
+    after = arrays_of(tmp_path)
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert changed == set(adapted_kernels(trained))
+    assert any(".attn1.to_q." in name for name in changed)
