@@ -179,7 +179,7 @@ def _unpack(path: Path, settings: AppSettings) -> Path:
                 )
             taken = {}
             for entry in entries:
-                parts = entry.filename.split("/")
+                parts = re.split(r"[/\\]", entry.filename)  # some programs of Windows write backslashes
                 is_record = parts[-1] == RECORD
                 if not is_record and not _is_map(parts, kinds):
                     continue
@@ -217,7 +217,7 @@ def _unpack(path: Path, settings: AppSettings) -> Path:
 
 
 def _is_map(parts: Sequence[str], kinds: Collection[str]) -> bool:
-    """Whether a name in an archive, split at its slashes, is that of a map's picture."""
+    """Whether a name in an archive, split into folders and file, is that of a map's picture."""
     if len(parts) < 2 or parts[-2] not in kinds or parts[-1].startswith(".") or "__MACOSX" in parts:
         return False
     return os.path.splitext(parts[-1])[1].lower() in IMAGE_SUFFIXES
