@@ -78,13 +78,8 @@ _ACCELERATOR = Variant(
 _HALF = {"data.image_size": "128,128"}
 
 VARIANTS = {
-    "cpu": Variant(),
-    # Finer latents, for as many hours as there are.
-    "quarter": Variant(
-        trainings=("autoencoder", "stage1", "stage1_attention", "stage2", "decoder"),
-        config="configs/people/quarter.py:{leg}",
-    ),
-    # Larger networks at 256x256 on eight times the people, in the world as it is drawn.
+    "cpu": Variant(videos=1000, trainings=("autoencoder", "stage1", "stage1_pixels", "stage2")),
+    # Larger networks at 256x256 on three times the people, in the world as it is drawn.
     "accelerator": _ACCELERATOR,
     # The same at 128x128, where that is too much for the time.
     "accelerator_128": dataclasses.replace(

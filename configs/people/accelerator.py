@@ -3,7 +3,7 @@
     python tools/train_builtin.py --variant=accelerator --within=15 --output=work/accelerator
 
 runs the whole recipe; `--config=configs/people/accelerator.py:NAME` is one training of it, NAME autoencoder, stage1 or
-stage2, each as in quarter.py beside this file but for what follows. The learning rate stays as it is and the
+stage2, each as in the file of that name beside this one but for what follows. The learning rate stays as it is and the
 parameters are averaged, so that a training may end at any step. toy_autoencoder, toy_stage1 and toy_stage2 are the same
 at a size that a CPU takes a few steps of.
 
@@ -26,7 +26,7 @@ BATCHES = {"autoencoder": 32, "stage1": 32, "stage2": 4}
 
 
 def large(model: ChampConfig) -> ChampConfig:
-    """The networks of quarter.py, wider; as they ship they take 23 MiB."""
+    """The networks of model.py, wider; as they ship they take 23 MiB."""
     return dataclasses.replace(
         model,
         unet=dataclasses.replace(model.unet, block_out_channels=(48, 80, 128)),
@@ -45,7 +45,7 @@ def get_config(name: str) -> ConfigDict:
     stage = name.removeprefix(TOY)
     if stage not in STAGES:
         raise InputError(f"training {name}: unknown; choose {', '.join((*STAGES, *(TOY + one for one in STAGES)))}")
-    config = run_path(str(FOLDER / "quarter.py"))["get_config"](stage)
+    config = run_path(str(FOLDER / f"{stage}.py"))["get_config"]()
     config.steps = 1_000_000  # time ends it
     config.optimizer.schedule = "constant"
     config.optimizer.warmup = 100
@@ -63,7 +63,7 @@ def get_config(name: str) -> ConfigDict:
         config.fast_compile = True
         config.steps = 2
         return config
-    model = large(run_path(str(FOLDER / "quarter.py"))["MODEL"])
+    model = large(run_path(str(FOLDER / "model.py"))["MODEL"])
     config.model = ConfigDict(model.to_json())
     config.data.image_size = (128, 128) if stage == "autoencoder" else (256, 256)  # windows of a quarter, as they are
     config.data.batch_size = BATCHES[stage]

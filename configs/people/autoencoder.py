@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     config.model = ConfigDict(run_path(str(Path(__file__).with_name("model.py")))["MODEL"].to_json())
     config.stage = 0
     config.trainable = "autoencoder"
-    config.steps = 3000
+    config.steps = 2000
 
     config.data.batch_size = 8  # twice the samples take two cores twice the time
     config.data.image_size = (64, 64)
@@ -46,8 +46,8 @@ def get_config() -> ConfigDict:
     config.checkpoint.every = 100
     config.checkpoint.keep = 1
     config.checkpoint.keep_every = 0
-    config.validation.every = 500
-    config.validation.samples = 8
+    config.validation.every = 1000
+    config.validation.samples = 16
     config.validation.steps = 10
     config.validation.guidance_scale = 1.5
     config.validation.fps = 24

@@ -13,24 +13,25 @@ from champ_jax.models.vae import VAEConfig
 # Zero terminal SNR with v-prediction: the first sampling step starts from noise alone, as in training.
 SCHEDULE = ScheduleConfig(betas="scaled_linear")
 
-# Latents an eighth the size of the pictures, as Stable Diffusion's, but of eight channels, for a face is three of them
-# wide: what is learned first is to copy from the reference, and a sample costs little more than half of one with
-# latents of a quarter. The guidance encoders' first convolution runs on every pixel, so it is narrow. Few groups where
-# layers are narrow: normalizing one or two channels by themselves leaves nothing of a flat color.
+# Latents a quarter the size of the pictures: a face of twelve pixels is a blur in latents of an eighth, as Stable
+# Diffusion has them. ReferenceNet and denoiser attend where the features are 16x16 and 8x8; at 32x32 four times the
+# pixels would look at four times as many. The guidance encoders' first convolution runs on every pixel, so it is
+# narrow. Few groups where layers are narrow: normalizing one or two channels by themselves leaves nothing of a flat
+# color.
 MODEL = ChampConfig(
     unet=UNetConfig(
-        in_channels=8,
-        out_channels=8,
-        block_out_channels=(64, 64),
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(32, 64, 96),
         layers_per_block=1,
-        attention_levels=(True, True),
-        heads=(2, 2),
+        attention_levels=(False, True, True),
+        heads=(2, 2, 2),
         cross_attention_dim=64,
         norm_num_groups=8,
     ),
     motion=MotionConfig(heads=4, attention_blocks=1),
-    guidance=GuidanceConfig((8, 16, 32, 32), out_channels=64, heads=1, norm_num_groups=2),
-    vae=VAEConfig(latent_channels=8, block_out_channels=(16, 32, 48, 48), layers_per_block=1, norm_num_groups=1),
+    guidance=GuidanceConfig((8, 16, 32), out_channels=32, heads=1, norm_num_groups=2),
+    vae=VAEConfig(latent_channels=4, block_out_channels=(16, 32, 48), layers_per_block=1, norm_num_groups=1),
     image_encoder=CLIPVisionConfig(
         hidden_size=64,
         intermediate_size=128,

@@ -1,9 +1,11 @@
 """Stage 2 of the built-in model: its motion modules, on clips of 24 frames at 128x128.
 
     python -m champ_jax.train --config=configs/people/stage2.py --workdir=work/builtin/stage2 \\
-        --config.data.path=work/builtin/dataset --config.init=work/builtin/stage1
+        --config.data.path=work/builtin/dataset --config.init=work/builtin/stage1_pixels
 
-Hardware: any CPU. Needs the latent cache, as stage 1 does. tools/train_builtin.py runs the whole recipe.
+Hardware: any CPU. Needs the latent cache
+(tools/build_dataset.py --cache_latents --weights=work/builtin/autoencoder).
+tools/train_builtin.py runs the whole recipe.
 """
 
 from pathlib import Path
@@ -34,6 +36,9 @@ def get_config() -> ConfigDict:
     config.loss.noise_offset = 0.0
     # The conditions determine much of the picture at any noise: every timestep weighs alike, pure noise too.
     config.loss.snr_gamma = 0.0
+    config.loss.first_timestep = config.schedule.length - 1  # as in stage 1
+    config.loss.person_weight = 3.0
+    config.loss.drop_rate = 0.05
 
     config.optimizer.learning_rate = 1e-3
     config.optimizer.b2 = 0.99
@@ -51,8 +56,8 @@ def get_config() -> ConfigDict:
     config.checkpoint.keep = 1
     config.checkpoint.keep_every = 0
     config.validation.every = 500
-    config.validation.samples = 8
-    config.validation.steps = 10
-    config.validation.guidance_scale = 1.5
+    config.validation.samples = 16
+    config.validation.steps = 1
+    config.validation.guidance_scale = 1.0
     config.validation.fps = 24
     return config

@@ -16,8 +16,8 @@ NAMES = {  # file below configs/: the names its get_config takes
     "people/autoencoder": (),
     "people/smoke": (),
     "people/stage1": (),
+    "people/stage1_pixels": (),
     "people/stage2": (),
-    "people/quarter": ("autoencoder", "stage1", "stage1_attention", "stage2", "decoder"),
     "people/ablations": (
         "full",
         "without_smpl",

@@ -16,10 +16,9 @@ from tools.recipe import VARIANTS, Leg, legs, run
 ROOT = Path(__file__).parents[2]
 MODEL = run_path(str(ROOT / "configs/people/model.py"))["MODEL"]
 ACCELERATOR = run_path(str(ROOT / "configs/people/accelerator.py"))
-QUARTER = run_path(str(ROOT / "configs/people/quarter.py"))["MODEL"]
-LARGE = ACCELERATOR["large"](QUARTER)
+LARGE = ACCELERATOR["large"](MODEL)
 SMALL = ACCELERATOR["small"](run_path(str(ROOT / "configs/people/smoke.py"))["MODEL"])
-MODELS = {"cpu": MODEL, "quarter": QUARTER, "accelerator": LARGE, "accelerator_128": LARGE, "toy": SMALL}
+MODELS = {"cpu": MODEL, "accelerator": LARGE, "accelerator_128": LARGE, "toy": SMALL}
 ABLATIONS = run_path(str(ROOT / "configs/people/ablations.py"))["ABLATIONS"]
 
 
@@ -33,12 +32,12 @@ def test_the_trainings_of_a_recipe_are_good_configs(variant, monkeypatch):
         check(config)
         assert config.seed == 3
         assert options["workdir"] == f"work/x/{leg.name}"
-        config.model.guidance.attention |= leg.name == "stage1" and variant == "quarter"  # joins in the next leg
+        config.model.guidance.attention |= leg.name == "stage1"  # joins in the next leg
         assert ChampConfig.from_json(config.model.to_dict()) == MODELS[variant]
         size = VARIANTS[variant].size
         assert tuple(config.data.image_size) == ((size, size) if config.stage else (size // 2, size // 2))
         stages.append(config.stage)
-    assert stages == ([0, 1, 1, 2, 0] if variant == "quarter" else [0, 1, 2])
+    assert stages == ([0, 1, 1, 2] if variant == "cpu" else [0, 1, 2])
 
 
 def test_every_leg_runs_a_file_that_is_there():
