@@ -38,7 +38,7 @@ def default_config() -> ConfigDict:
     config.trainable = "stage1"  # the networks that are trained (docs/training.md)
     config.steps = 60_000  # steps of the whole run
     config.seed = 0  # seed of all randomness
-    config.init = ""  # a checkpoint directory or a work folder to start from; empty: random weights
+    config.init = ""  # a checkpoint directory, a work folder or a packed model to start from; empty: random weights
     # the same, or a file of motion modules (AnimateDiff's), for them alone; empty: those of `init`
     config.init_motion = ""
     config.lora = ConfigDict()

@@ -1,6 +1,7 @@
-"""A run's first parameters: from a checkpoint or another run's work folder, and initial values for what they lack."""
+"""A run's first parameters: from a checkpoint, another run or a packed model, and initial values for what they lack."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -95,12 +96,13 @@ def build_network(
 
 
 def _load(path: str, field: str) -> tuple[ChampConfig, Flat]:
-    """A checkpoint directory's or a work folder's model and arrays."""
+    """The model and arrays of a checkpoint directory, a work folder or a packed model."""
     try:
-        require_folder(path)
+        if not Path(path).is_file():
+            require_folder(path)
+        weights = open_weights(path)
     except InputError as error:
         raise InputError(f"{field}={error}") from error
-    weights = open_weights(path)
     return weights.model, from_components(weights.load())
 
 

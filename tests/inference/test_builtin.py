@@ -25,7 +25,7 @@ def test_the_model_is_the_recipes_and_small():
     assert model.unet == MODEL.unet
     assert model.guidance == MODEL.guidance
     assert model.motion == MODEL.motion
-    assert size_of(builtin.MODEL)[1] <= 12 * 2**20
+    assert size_of(builtin.MODEL)[1] <= 24 * 2**20
     assert {"model.safetensors", "MODEL.md", "LICENSE.md"} <= {path.name for path in builtin.MODEL.parent.iterdir()}
 
 
