@@ -14,7 +14,7 @@ from training_data import write_dataset
 
 from champ_jax.common.locks import hold_folder
 from champ_jax.common.ranges import Choice, Integer, Items, Number
-from champ_jax.training.config import RULES
+from champ_jax.training.config import RULES, LayerPart
 
 SMOKE = ROOT / "configs/people/smoke.py"
 
@@ -37,6 +37,8 @@ def bad_values(rule):
     if isinstance(rule, Choice):
         return ["nonsense", ""]
     assert isinstance(rule, Integer | Number | Items)
+    if isinstance(rule, Items) and isinstance(rule.rule, LayerPart):
+        return ["", "to q", "../to_q", "to_q,to_q", "reference:"]
     if isinstance(rule, Items):
         return ["", "nan,nan", "1", "1,2,3,4,5,6,7,8,9"]
     low = rule.minimum if rule.minimum is not None else rule.above
