@@ -130,7 +130,7 @@ NUMBERS = {
     "windows.batch": ("0", "-1", "1000000000", "nan"),
     "windows.scheme": ("", "closed", "SHIFTED", "0"),
     "sampler": ("", "euler", "DDIM"),
-    "lora": (",", ":", "reference:", "nothing.safetensors:nan", "nothing.safetensors:1e9", "nothing.safetensors:²"),
+    "lora": (",", ":", "reference:", "no.safetensors:nan", "no.safetensors:1e9", "no.safetensors:²"),
     "dtype": ("", "float16", "int8"),
     "fit": ("", "stretch"),
     "conditions": ("", ",", "pose", "depth,depth", "depth,normal,depth", "mask", "depth;normal"),

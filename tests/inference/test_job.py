@@ -25,7 +25,7 @@ class StandIn:
     def __init__(self, devices, fail_at=None):
         self.devices, self.fail_at = devices, fail_at
 
-    def animate(self, picture, motion, settings, *, noise, fps, progress):
+    def animate(self, picture, motion, settings, *, noise, fps, progress, profiler):
         width, height = settings.width or 128, settings.height or 128
         rng = np.random.default_rng(settings.seed)
 
